@@ -1,0 +1,188 @@
+"""What one imaging service is: the typed, validated values that its files are rendered from.
+
+Nothing here knows Pulumi, a clock, the environment or a disk. A host on AWS and a laptop differ only in the values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _matches(pattern: str, remedy: str) -> Callable[[str], str]:
+    """A validator whose message says what is allowed, instead of pydantic's bare pattern."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"{value!r} is not allowed here: {remedy}")
+        return value
+
+    return check
+
+
+def _host(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        return _matches(
+            r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+            "give a DNS name or an IP address",
+        )(value)
+
+
+# PS3.5 6.2 allows an AE title more than this; these characters need no quoting in any file, log or certificate.
+Aet = Annotated[str, AfterValidator(_matches(r"[A-Za-z0-9_.-]{1,16}", "an AE title has 1 to 16 letters, digits, '_', '-' or '.'"))]
+Image = Annotated[
+    str,
+    AfterValidator(
+        _matches(
+            r"([a-z0-9][\w.:/-]*@)?sha256:[0-9a-f]{64}",
+            "pin the image by digest, as NAME:TAG@sha256:..., or by a local image's id, as sha256:...",
+        )
+    ),
+]
+# nginx's $ssl_client_fingerprint. SHA-1 is enough to name a certificate that our own authority has signed.
+Fingerprint = Annotated[str, AfterValidator(_matches(r"[0-9a-f]{40}", "a SHA-1 fingerprint is 40 lower-case hex digits"))]
+UserName = Annotated[
+    str, AfterValidator(_matches(r"[a-z][a-z0-9_.-]{0,31}", "a user name starts with a letter and has up to 32 of a-z, 0-9, '_', '-', '.'"))
+]
+Host = Annotated[str, AfterValidator(_host)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Directory = Annotated[str, AfterValidator(_matches(r"/[^$\n\"':]*[^$\n\"':/]", "give an absolute path without quotes, '$' or ':'"))]
+Name = Annotated[str, AfterValidator(_matches(r"[a-z][a-z0-9_-]{0,62}", "a name has a-z, 0-9, '_' and '-'"))]
+LogName = Annotated[str, AfterValidator(_matches(r"[A-Za-z0-9_./#-]{1,512}", "a log group's name has letters, digits and '_./#-'"))]
+Right = Literal["store", "find", "worklist", "move", "get"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Modality(_Model):
+    """A DICOM peer: who it is, what it may do, and where it listens if images may be sent to it.
+
+    Every enrolled modality may C-ECHO. `certificates` are the fingerprints of all its certificates in force: two while one is renewed.
+    """
+
+    aet: Aet
+    may: tuple[Right, ...]
+    certificates: tuple[Fingerprint, ...] = Field(min_length=1)
+    address: Host | None = None
+    port: Port | None = None
+
+    @model_validator(mode="after")
+    def _address_and_port(self) -> Self:
+        if (self.address is None) != (self.port is None):
+            raise ValueError(f"{self.aet}: give both 'address' and 'port', or neither")
+        return self
+
+
+class User(_Model):
+    """Somebody at the web page. An admin may change things, a reader only looks."""
+
+    name: UserName
+    role: Literal["admin", "reader"]
+
+
+class Account(_Model):
+    """The numeric user and group that one container runs as."""
+
+    uid: int = Field(ge=0, le=2**31)
+    gid: int = Field(ge=0, le=2**31)
+
+
+class Container(_Model):
+    image: Image
+    account: Account
+    memory_mb: int = Field(ge=64)
+
+
+class Database(_Model):
+    """The PostgreSQL server. `host` is the name that its certificate must carry (verify-full)."""
+
+    host: Host
+    port: Port = 5432
+    name: Name = "orthanc"
+    user: Name = "orthanc"
+    # Orthanc keeps index_connections + 1 open, and two Orthancs overlap while a host is replaced: 26 of the some 80
+    # that the smallest RDS class bears.
+    index_connections: int = Field(default=12, ge=2, le=50)
+
+
+class RotatedFiles(_Model):
+    """Docker keeps each container's log in files of bounded size."""
+
+    kind: Literal["files"] = "files"
+    file_mb: int = Field(default=10, ge=1)
+    files: int = Field(default=5, ge=2)
+
+
+class CloudWatchLogs(_Model):
+    """Docker sends each container's log to an existing log group, and drops lines rather than block the service."""
+
+    kind: Literal["cloudwatch"] = "cloudwatch"
+    region: Name
+    group: LogName
+
+
+class Limits(_Model):
+    """Bounds that a site may have to move. Times in seconds."""
+
+    # Scanners behind one router share an address; each holds a few associations.
+    connections_per_address: int = Field(default=32, ge=1)
+    handshake_seconds: int = Field(default=10, ge=1)
+    # After a reload, associations of the old configuration (a struck modality's too) live on this long at most.
+    old_worker_seconds: int = Field(default=600, ge=1)
+    # Orthanc closes an association on which nothing is asked for this long; many scanners keep one open between series.
+    idle_association_seconds: int = Field(default=300, ge=10)
+    # An idle association occupies a thread: 4 (Orthanc's default) make others wait for seconds.
+    dicom_threads: int = Field(default=64, ge=4, le=512)
+
+
+def _unique(what: str, names: Iterable[str], remedy: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise ValueError(f"{what} {name!r} stands twice (upper and lower case count as the same): {remedy}")
+        seen.add(name.lower())
+
+
+class Service(_Model):
+    """One imaging service. `run_dir` holds the stable directories that containers mount, `scratch_dir` Orthanc's temporary files.
+
+    `postgres` is the laptop's own database container; on AWS it is None and `database.host` is the RDS endpoint.
+    `orthanc_certificate` is the fingerprint of Orthanc's inside certificate: who may use the outgoing ports.
+    """
+
+    project: Name = "orthanc"
+    aet: Aet = "ORTHANC"
+    orthanc: Container
+    nginx: Container
+    postgres: Container | None = None
+    run_dir: Directory
+    scratch_dir: Directory
+    dicom_port: Port = 11112
+    web_port: Port = 443
+    database: Database
+    users: tuple[User, ...] = Field(min_length=1)
+    modalities: tuple[Modality, ...] = ()
+    orthanc_certificate: Fingerprint
+    logs: RotatedFiles | CloudWatchLogs = Field(discriminator="kind")
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        _unique("modality", (m.aet for m in self.modalities), "give every modality its own AE title")
+        _unique("modality", (self.aet, *(m.aet for m in self.modalities)), "that is the server's own AE title")
+        _unique("user", ("probe", *(u.name for u in self.users)), "'probe' is the health check's own user; others may stand once")
+        _unique("certificate", (c for m in self.modalities for c in m.certificates), "a certificate is one modality's identity")
+        if not any(u.role == "admin" for u in self.users):
+            raise ValueError("users: nobody is an admin; give one user the role 'admin'")
+        if self.dicom_port == self.web_port:
+            raise ValueError(f"dicom_port and web_port are both {self.web_port}: choose two ports")
+        return self

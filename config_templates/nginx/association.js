@@ -1,0 +1,55 @@
+// Who may open which association, judged by its first PDU (A-ASSOCIATE-RQ, DICOM PS3.8 9.3.2) after the TLS handshake
+// and before anything reaches the other side: byte 0 is the type, 10-25 the called and 26-41 the calling AE title.
+
+const A_ASSOCIATE_RQ = 1;
+const TITLES_END = 42;
+
+function title(pdu, start) {
+    return pdu.slice(start, start + 16).toString('latin1').replace(/[\x00 ]+$/, '').replace(/^ +/, '');
+}
+
+function refuse(s, why) {
+    s.error(`association refused: ${why}`);
+    s.deny();
+}
+
+// Reads the titles into $called_aet and $calling_aet, and lets the association pass when `judge` finds nothing wrong.
+function read(s, judge) {
+    s.on('upstream', (data, flags) => {
+        if (data.length > 0 && data[0] !== A_ASSOCIATE_RQ) {
+            s.off('upstream');
+            return refuse(s, 'the first bytes are no DICOM association request');
+        }
+        if (data.length < TITLES_END) {
+            return flags.last ? refuse(s, 'the association request broke off') : undefined;
+        }
+        s.off('upstream');
+        const called = title(data, 10);
+        const calling = title(data, 26);
+        s.variables.called_aet = called;
+        s.variables.calling_aet = calling;
+        const why = judge(called, calling);
+        return why ? refuse(s, why) : s.done();
+    });
+}
+
+// From a modality: the certificate must be enrolled, and the calling AE title the one it was enrolled for.
+function admit(s) {
+    const enrolled = s.variables.enrolled_aet;
+    if (!enrolled) {
+        return refuse(s, `certificate ${s.variables.ssl_client_fingerprint} is not enrolled (${s.variables.ssl_client_s_dn})`);
+    }
+    read(s, (called, calling) => calling !== enrolled &&
+        `the certificate belongs to '${enrolled}', but the association calls itself '${calling}'`);
+}
+
+// To a modality: only Orthanc may, and only to the modality that this port leads to.
+function release(s) {
+    if (s.variables.ssl_client_fingerprint !== s.variables.orthanc_certificate) {
+        return refuse(s, 'only Orthanc may use an outgoing port');
+    }
+    read(s, (called) => called !== s.variables.receiver_aet &&
+        `this port leads to '${s.variables.receiver_aet}', but the association calls '${called}'`);
+}
+
+export default {admit, release};
