@@ -1,0 +1,1 @@
+"""What exists on AWS, one concern a file. `__main__.py` composes it."""

@@ -1,0 +1,243 @@
+"""Monitoring: log groups, alarms that say what to do, and a dashboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_aws import cloudwatch, sns
+
+from infra.access import METRICS
+from infra.database import max_connections
+from infra.settings import Settings
+from infra.stack import Stack, document
+
+_GB = 1024**3
+_PERIOD = 300
+# What RDS emits about a PostgreSQL that runs towards transaction id wraparound, which stops it at 2^31 (about 2.1e9).
+_TRANSACTION_IDS = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """One thing that must not stay unnoticed. `todo` is what the person who is woken reads."""
+
+    name: str
+    metric: str
+    namespace: str
+    dimensions: Mapping[str, str]
+    statistic: str
+    comparison: str
+    threshold: float
+    periods: int
+    todo: str
+    missing: str = "missing"
+
+
+def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
+    """Every alarm of a stack. The metrics in the namespace Orthanc come from the host (docs/aws.md lists them)."""
+
+    def host(name: str, metric: str, todo: str, **more: object) -> Alarm:
+        return Alarm(name=name, metric=metric, todo=todo, namespace=METRICS, dimensions={"Stack": stack.name}, **more)  # type: ignore[arg-type]
+
+    def rds(name: str, metric: str, todo: str, **more: object) -> Alarm:
+        return Alarm(  # type: ignore[misc]
+            name=name, metric=metric, todo=todo, namespace="AWS/RDS", dimensions={"DBInstanceIdentifier": stack.label}, **more
+        )
+
+    renew = "Raise the number of the certificate that is due (docs/aws.md, Certificates), run pulumi up"
+    return [
+        host(
+            "proof",
+            "Proof",
+            f"The service is not proven: no host says so, or its proof fails. Read {stack.path('proven')} in Parameter Store: it says why.",
+            statistic="Minimum",
+            comparison="LessThanThreshold",
+            threshold=1,
+            periods=3,
+            missing="breaching",  # a host that is silent is no better than one that fails
+        ),
+        host(
+            "release-failed",
+            "ReleaseFailed",
+            "A host refused the newest release and went back to the one before. "
+            f"Read {stack.path('proven')} in Parameter Store, mend the settings, run pulumi up.",
+            statistic="Maximum",
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=1,
+            periods=1,
+        ),
+        *(
+            host(
+                f"certificate-{days}-days",
+                "CertificateDaysLeft",
+                f"A certificate ends in less than {days} days. {renew}; for a modality the vendor needs a date.",
+                statistic="Minimum",
+                comparison="LessThanThreshold",
+                threshold=days,
+                periods=1,
+            )
+            for days in (45, 14)
+        ),
+        host(
+            "storage-limit",
+            "StoredBytes",
+            f"The archive has reached 80 % of what the database may grow to ({settings.database_limit_gb} GB). "
+            "Raise databaseLimitGb, run pulumi up; at the limit every C-STORE fails.",
+            statistic="Maximum",
+            comparison="GreaterThanThreshold",
+            threshold=0.8 * settings.database_limit_gb * _GB,
+            periods=1,
+        ),
+        rds(
+            "storage-free",
+            "FreeStorageSpace",
+            "The database has less free space than RDS usually leaves, so it no longer grows by itself. "
+            "Look at its events; if it is at its limit, raise databaseLimitGb and run pulumi up.",
+            statistic="Minimum",
+            comparison="LessThanThreshold",
+            # RDS grows the storage when less than a tenth is free (and not again within six hours).
+            threshold=0.08 * settings.database_storage_gb * _GB,
+            periods=3,
+        ),
+        rds(
+            "connections",
+            "DatabaseConnections",
+            "Nearly every connection of the database is taken. Look who holds them (pg_stat_activity); take a bigger databaseClass.",
+            statistic="Maximum",
+            comparison="GreaterThanThreshold",
+            threshold=int(0.8 * max_connections(settings.database_class)),
+            periods=3,
+        ),
+        rds(
+            "cpu",
+            "CPUUtilization",
+            "The database has been busy for half an hour. If studies are imported, wait; otherwise take a bigger databaseClass.",
+            statistic="Average",
+            comparison="GreaterThanThreshold",
+            threshold=90,
+            periods=6,
+        ),
+        rds(
+            "transaction-ids",
+            "MaximumUsedTransactionIDs",
+            "Vacuum does not keep up: at 2.1e9 transaction ids PostgreSQL stops taking writes. Look for old transactions; vacuum.",
+            statistic="Maximum",
+            comparison="GreaterThanThreshold",
+            threshold=_TRANSACTION_IDS,
+            periods=1,
+        ),
+        Alarm(
+            name="host-replaced",
+            metric="GroupPendingInstances",
+            namespace="AWS/AutoScaling",
+            dimensions={"AutoScalingGroupName": stack.label},
+            statistic="Maximum",
+            comparison="GreaterThanOrEqualToThreshold",
+            threshold=1,
+            periods=1,
+            todo="A new host is being started: after a change or its last day that is as it should be; otherwise the group's activity says why.",
+        ),
+    ]
+
+
+def dashboard(settings: Settings, stack: Stack) -> dict[str, object]:
+    """Body of the CloudWatch dashboard: one graph for each metric that an alarm watches, with the alarm's line."""
+    shown = {(a.namespace, a.metric): a for a in alarms(settings, stack)}.values()
+    return {
+        "widgets": [
+            {
+                "type": "metric",
+                "x": 8 * (n % 3),
+                "y": 6 * (n // 3),
+                "width": 8,
+                "height": 6,
+                "properties": {
+                    "title": a.metric,
+                    "region": stack.region,
+                    "stat": a.statistic,
+                    "period": _PERIOD,
+                    "metrics": [[a.namespace, a.metric, *(part for pair in sorted(a.dimensions.items()) for part in pair)]],
+                    "annotations": {"horizontal": [{"label": a.name, "value": a.threshold}]},
+                },
+            }
+            for n, a in enumerate(shown)
+        ]
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoringArgs:
+    settings: Settings
+    stack: Stack
+    account: pulumi.Input[str]
+    kms_key_arn: pulumi.Input[str]
+
+
+class Monitoring(pulumi.ComponentResource):
+    """Nothing here depends on database or host: they are watched by name, from their first minute."""
+
+    topic_arn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("orthanc:infra:Monitoring", name, {}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        settings, stack = args.settings, args.stack
+        for what in ("containers", "host"):
+            cloudwatch.LogGroup(
+                f"{name}-{what}",
+                name=stack.path(what),
+                retention_in_days=settings.log_days,
+                kms_key_id=args.kms_key_arn,
+                tags=stack.tags(what),
+                opts=child,
+            )
+        topic = sns.Topic(f"{name}-topic", kms_master_key_id=args.kms_key_arn, tags=stack.tags("alarms"), opts=child)
+        sns.TopicPolicy(
+            f"{name}-topic",
+            arn=topic.arn,
+            policy=pulumi.Output.all(topic.arn, args.account).apply(lambda a: json.dumps(topic_policy(*a))),
+            opts=child,
+        )
+        if settings.alarm_email:
+            sns.TopicSubscription(f"{name}-email", topic=topic.arn, protocol="email", endpoint=settings.alarm_email, opts=child)
+        for alarm in alarms(settings, stack):
+            cloudwatch.MetricAlarm(
+                f"{name}-{alarm.name}",
+                name=f"{stack.label}-{alarm.name}",
+                alarm_description=alarm.todo,
+                namespace=alarm.namespace,
+                metric_name=alarm.metric,
+                dimensions=dict(alarm.dimensions),
+                statistic=alarm.statistic,
+                period=_PERIOD,
+                evaluation_periods=alarm.periods,
+                comparison_operator=alarm.comparison,
+                threshold=alarm.threshold,
+                treat_missing_data=alarm.missing,
+                alarm_actions=[topic.arn],
+                ok_actions=[topic.arn],
+                tags=stack.tags(alarm.name),
+                opts=child,
+            )
+        if settings.dashboard:
+            cloudwatch.Dashboard(
+                f"{name}-dashboard", dashboard_name=stack.label, dashboard_body=json.dumps(dashboard(settings, stack)), opts=child
+            )
+        self.topic_arn = topic.arn
+        self.register_outputs({"topic_arn": self.topic_arn})
+
+
+def topic_policy(topic: str, account: str) -> dict[str, object]:
+    """Only this account's alarms publish."""
+    return document(
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "cloudwatch.amazonaws.com"},
+            "Action": "sns:Publish",
+            "Resource": topic,
+            "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+        }
+    )

@@ -1,0 +1,39 @@
+"""What a person needs next, after `pulumi up`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pulumi
+
+from config_templates import places
+from infra.host import OrthancHost
+from infra.release import ConfigRelease
+from infra.secrets import HostSecrets
+from infra.settings import Settings
+from infra.stack import Stack
+from infra.tls import TlsMaterial
+
+
+def of(
+    s: Settings, stack: Stack, host: OrthancHost, tls: TlsMaterial, secrets: HostSecrets, release: ConfigRelease
+) -> Mapping[str, object]:
+    port = "" if s.web_port == 443 else f":{s.web_port}"  # noqa: PLR2004 - HTTPS's own
+    return {
+        "url": pulumi.Output.format("https://{0}{1}/", s.domain_name or host.address, port),
+        "dicom": pulumi.Output.format("{0}@{1}:{2} (TLS, client certificate)", s.aet, s.domain_name or host.address, s.dicom_port),
+        "address": host.address,
+        "authority": tls.outside_authority,  # what browsers and modalities shall trust
+        "passwords": secrets.passwords,
+        "modalities": pulumi.Output.secret({aet: tls.bundle(aet) for aet in tls.modalities}),
+        "release": release.sha256,
+        "proven": stack.path("proven"),
+        "next": {
+            "password": f"pulumi stack output passwords --show-secrets --stack {stack.name}",
+            "enrol": "pulumi config set --path 'orthanc:modalities[N].aet' AET, .may[0] store; pulumi up; "
+            f"then hand over: pulumi stack output modalities --show-secrets --stack {stack.name}",
+            "trust": f"pulumi stack output authority --stack {stack.name} > authority.pem, and import it where people browse",
+            "status": f"aws ssm get-parameter --name {stack.path('proven')} --query Parameter.Value --output text",
+            "inside-names": f"a modality that receives images shows a certificate for {places.modality_host('AET')}",
+        },
+    }

@@ -1,0 +1,249 @@
+"""ConfigRelease: the rendered files as one archive in S3, and the pointer that hosts follow."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha1, sha256
+from typing import Any, Final
+
+import pulumi
+from pulumi_aws import s3, ssm
+
+from config_templates import Account, CloudWatchLogs, Container, Database, Service, render
+from config_templates import Modality as EnrolledModality
+from infra import database
+from infra.certificates import fingerprint
+from infra.settings import Settings
+from infra.stack import Stack, document
+
+# The users that the pinned images are made for: orthanc in orthancteam/orthanc, nginx in the official nginx.
+ORTHANC_ACCOUNT: Final = Account(uid=999, gid=999)
+NGINX_ACCOUNT: Final = Account(uid=101, gid=101)
+NGINX_MB: Final = 256
+SYSTEM_MB: Final = 640  # what Amazon Linux, Docker, the SSM agent and the agent need beside the containers
+KEEP_DAYS: Final = 90
+KEEP_ARCHIVES: Final = 10
+KEY: Final = "release.tar.gz"
+RUN_DIR: Final = "/run/orthanc"
+SCRATCH_DIR: Final = "/var/lib/orthanc/scratch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What exists only once AWS has made it: the database's name, and certificates by their fingerprints."""
+
+    database_host: str
+    orthanc_certificate: str
+    modality_certificates: Mapping[str, Mapping[int, str]]
+
+
+def service(settings: Settings, stack: Stack, facts: Facts) -> Service:
+    """The service that this stack's hosts run."""
+    return Service(
+        project=stack.label,
+        aet=settings.aet,
+        orthanc=Container(
+            image=settings.orthanc_image, account=ORTHANC_ACCOUNT, memory_mb=settings.machine.memory_mb - NGINX_MB - SYSTEM_MB
+        ),
+        nginx=Container(image=settings.nginx_image, account=NGINX_ACCOUNT, memory_mb=NGINX_MB),
+        run_dir=RUN_DIR,
+        scratch_dir=SCRATCH_DIR,
+        dicom_port=settings.dicom_port,
+        web_port=settings.web_port,
+        database=Database(host=facts.database_host, port=database.PORT, name=database.NAME, user=database.USER),
+        users=settings.users,
+        modalities=tuple(
+            EnrolledModality(
+                aet=m.aet,
+                may=m.may,
+                certificates=tuple(facts.modality_certificates[m.aet][number] for number in m.certificates),
+                address=None if m.address is None else str(m.address),
+                port=m.port,
+            )
+            for m in settings.modalities
+        ),
+        orthanc_certificate=facts.orthanc_certificate,
+        logs=CloudWatchLogs(region=stack.region, group=stack.path("containers")),
+    )
+
+
+def _placeholder(name: str) -> str:
+    """Stands for the fingerprint of a certificate that is not made yet; each name has its own."""
+    return sha1(name.encode(), usedforsecurity=False).hexdigest()
+
+
+def facts_from(settings: Settings, known: Mapping[str, Any]) -> Facts:
+    """The facts in `known`: PEM certificates and the database's name, each either text or not known yet."""
+
+    def mark(pem: object, name: str) -> str:
+        return fingerprint(pem) if isinstance(pem, str) else _placeholder(name)
+
+    host, modalities = known.get("database"), known.get("modalities")
+
+    def modality(aet: str, number: int) -> object:
+        numbers = modalities.get(aet) if isinstance(modalities, dict) else None
+        return numbers.get(str(number)) if isinstance(numbers, dict) else None
+
+    return Facts(
+        database_host=host if isinstance(host, str) else "database.not-known-yet.invalid",
+        orthanc_certificate=mark(known.get("orthanc"), "orthanc"),
+        modality_certificates={
+            m.aet: {number: mark(modality(m.aet, number), f"{m.aet}/{number}") for number in m.certificates} for m in settings.modalities
+        },
+    )
+
+
+def rendered(settings: Settings, stack: Stack, known: Mapping[str, Any]) -> Mapping[str, str]:
+    """The files that hosts get; with placeholders where `known` lacks something, which is what a preview shows."""
+    return render(service(settings, stack, facts_from(settings, known)))
+
+
+def pack(files: Mapping[str, str]) -> bytes:
+    """A tar.gz of `files` whose bytes depend on them alone: no clock, owner or order."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as squeezed, tarfile.open(fileobj=squeezed, mode="w") as tar:
+        for name, text in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text.encode()), 0o644
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigReleaseArgs:
+    settings: Settings
+    stack: Stack
+    kms_key_arn: pulumi.Input[str]
+    # What rendering waits for: 'database' (host name), 'orthanc' (PEM), 'modalities' ({AET: {number: PEM}}).
+    known: Mapping[str, object]
+    # Public files that the host adds to the rendered ones: certificates.
+    certificates: Mapping[str, pulumi.Input[str]]
+    # host.json: what the agent on the host needs to know, names and versions of secrets included.
+    host: Mapping[str, object]
+
+
+class ConfigRelease(pulumi.ComponentResource):
+    """One archive, held in a private, versioned bucket and known by its sha256; an SSM parameter points to it.
+
+    Each release is another *version* of one object, and the pointer names version and sha256. So an archive stays readable after
+    it is superseded (a host can go back to it) for 90 days from that moment, which S3's own rule counts; Pulumi deleting an old
+    object would delete it with all its versions at once. It holds no secret. Its files are inputs of this component, so that
+    `pulumi preview --diff` shows the changed line.
+    """
+
+    bucket_arn: pulumi.Output[str]
+    sha256: pulumi.Output[str]
+    files: pulumi.Output[Mapping[str, str]]
+
+    def __init__(self, name: str, args: ConfigReleaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        known = pulumi.Output.from_input(dict(args.known))
+        files = known.apply(lambda k: rendered(args.settings, args.stack, k if isinstance(k, dict) else {}), run_with_unknowns=True)
+        super().__init__("orthanc:infra:ConfigRelease", name, {"files": files}, opts)
+        stack = args.stack
+        child = pulumi.ResourceOptions(parent=self)
+        archive = pulumi.Output.all(known, dict(args.certificates), dict(args.host)).apply(
+            lambda parts: pack({**rendered(args.settings, stack, parts[0]), **parts[1], "host.json": _json(parts[2])})
+        )
+        digest = archive.apply(lambda data: sha256(data).hexdigest())
+        bucket, settled = self._bucket(name, args)
+        upload = s3.BucketObjectv2(
+            f"{name}-archive",
+            bucket=bucket.id,
+            key=KEY,
+            # No secret; but a diff should show the changed line of a file (above), and not the archive's 20 KB in base64.
+            content_base64=pulumi.Output.secret(archive.apply(lambda data: base64.b64encode(data).decode())),
+            content_type="application/gzip",
+            metadata={"sha256": digest},
+            tags=stack.tags("release"),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=settled),
+        )
+        ssm.Parameter(
+            f"{name}-pointer",
+            name=stack.path("release"),
+            type="String",
+            value=pulumi.Output.json_dumps({"bucket": bucket.bucket, "key": KEY, "version": upload.version_id, "sha256": digest}),
+            description="the release that hosts shall run",
+            tags=stack.tags("release"),
+            opts=child,
+        )
+        self.bucket_arn = bucket.arn
+        self.sha256 = digest
+        self.files = files
+        self.register_outputs({"bucket_arn": self.bucket_arn, "sha256": self.sha256})
+
+    def _bucket(self, name: str, args: ConfigReleaseArgs) -> tuple[s3.Bucket, list[pulumi.Resource]]:
+        """A bucket that nobody outside the account reaches, that keeps what is superseded, and that answers TLS alone.
+
+        Also what must be in force before the first upload.
+        """
+        stack = args.stack
+        child = pulumi.ResourceOptions(parent=self)
+        bucket = s3.Bucket(f"{name}-bucket", force_destroy=not stack.keep, tags=stack.tags("releases"), opts=child)
+        closed = s3.BucketPublicAccessBlock(
+            f"{name}-closed",
+            bucket=bucket.id,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=child,
+        )
+        versioning = s3.BucketVersioning(
+            f"{name}-versions", bucket=bucket.id, versioning_configuration={"status": "Enabled"}, opts=child
+        )
+        encryption = s3.BucketServerSideEncryptionConfiguration(
+            f"{name}-encryption",
+            bucket=bucket.id,
+            rules=[
+                {
+                    "apply_server_side_encryption_by_default": {"sse_algorithm": "aws:kms", "kms_master_key_id": args.kms_key_arn},
+                    "bucket_key_enabled": True,
+                }
+            ],
+            opts=child,
+        )
+        s3.BucketLifecycleConfiguration(
+            f"{name}-lifetimes",
+            bucket=bucket.id,
+            rules=[
+                {
+                    "id": "superseded",
+                    "status": "Enabled",
+                    "filter": {"prefix": ""},
+                    # The ten newest stay for good: a pointer that nobody moves for long must not end in nothing.
+                    "noncurrent_version_expiration": {"noncurrent_days": KEEP_DAYS, "newer_noncurrent_versions": KEEP_ARCHIVES},
+                    "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
+                }
+            ],
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
+        )
+        s3.BucketPolicy(
+            f"{name}-tls-only",
+            bucket=bucket.id,
+            policy=bucket.arn.apply(
+                lambda arn: json.dumps(
+                    document(
+                        {
+                            "Sid": "TlsOnly",
+                            "Effect": "Deny",
+                            "Principal": "*",
+                            "Action": "s3:*",
+                            "Resource": [arn, f"{arn}/*"],
+                            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                        }
+                    )
+                )
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[closed]),
+        )
+        return bucket, [versioning, encryption]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,92 @@
+"""HostSecrets: what the host needs and nobody else may read, in Secrets Manager: keys, and the users' passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_random as random
+from pulumi_aws import secretsmanager
+
+from config_templates.model import User
+from infra.stack import Stack
+from infra.tls import Pair, TlsMaterial
+
+PROBE_USER = "probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSecretsArgs:
+    stack: Stack
+    kms_key_arn: pulumi.Input[str]
+    tls: TlsMaterial
+    web: Pair
+    users: Sequence[User]
+
+
+class HostSecrets(pulumi.ComponentResource):
+    """Two secrets, because each costs 0.40 USD a month: `keys` and `users`. Their fields are named by the host's files.
+
+    `files` says for each of those files which secret and version holds it: the release carries that, never a value.
+    """
+
+    files: pulumi.Output[Mapping[str, Mapping[str, str]]]
+    arns: Sequence[pulumi.Output[str]]
+    passwords: pulumi.Output[Mapping[str, str]]
+
+    def __init__(self, name: str, args: HostSecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("orthanc:infra:HostSecrets", name, {}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        made = {
+            # Letters and digits only: no file, URI or shell needs to quote them, and 32 of them are 190 bits.
+            user: random.RandomPassword(f"{name}-password-{user}", length=32, special=False, opts=child).result
+            for user in (*(u.name for u in args.users), PROBE_USER)
+        }
+        pairs = {"orthanc/orthanc": args.tls.orthanc, "probe/probe": args.tls.probe, "nginx/gateway": args.tls.gateway}
+        pairs |= {"nginx/server": args.tls.server, "nginx/outgoing": args.tls.outgoing, "nginx/web": args.web}
+        keys = {f"{file}.key": pair.key for file, pair in pairs.items()}
+        # Orthanc's HTTPS server wants certificate and key in one file.
+        keys["orthanc/orthanc.pem"] = pulumi.Output.concat(args.tls.orthanc.certificate, args.tls.orthanc.key)
+        users = {
+            "orthanc/users.json": pulumi.Output.json_dumps({"RegisteredUsers": made}),
+            "probe/password": made[PROBE_USER],
+        }
+        places = []
+        arns = []
+        for role, fields in (("keys", keys), ("users", users)):
+            secret = secretsmanager.Secret(
+                f"{name}-{role}",
+                description=f"orthanc {args.stack.name}: the host's {role}",
+                kms_key_id=args.kms_key_arn,
+                # A kept secret can be brought back for 30 days; of a disposable stack nothing lingers.
+                recovery_window_in_days=30 if args.stack.keep else 0,
+                tags=args.stack.tags(role),
+                opts=pulumi.ResourceOptions(parent=self, protect=args.stack.keep),
+            )
+            version = secretsmanager.SecretVersion(
+                f"{name}-{role}",
+                secret_id=secret.id,
+                secret_string=pulumi.Output.secret(pulumi.Output.json_dumps(fields)),
+                opts=child,
+            )
+            places.append(pulumi.Output.all(secret.arn, version.version_id, list(fields)).apply(_places))
+            arns.append(secret.arn)
+        self.files = pulumi.Output.all(*places).apply(lambda parts: {file: place for part in parts for file, place in part.items()})
+        self.arns = arns
+        self.passwords = pulumi.Output.secret({u.name: made[u.name] for u in args.users})
+        self.register_outputs({"files": self.files})
+
+
+def _places(parts: Sequence[object]) -> Mapping[str, Mapping[str, object]]:
+    secret, version, files = parts
+    assert isinstance(files, list)  # noqa: S101 - Output.all forgets the types
+    return {file: {"secret": secret, "version": version, "field": file} for file in files}
+
+
+def read_password_command(secret_arn: str, user: str) -> str:
+    """How a person without access to Pulumi's state reads a password."""
+    query = f"import json,sys; print(json.loads(json.load(sys.stdin)['orthanc/users.json'])['RegisteredUsers']['{user}'])"
+    return f'aws secretsmanager get-secret-value --secret-id {secret_arn} --query SecretString --output text | python3 -c "{query}"'
+
+
