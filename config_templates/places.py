@@ -53,7 +53,7 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 LAPTOP_SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
-    "postgres": ("server.crt", "server.key", "superuser-password", "orthanc-password"),
+    "postgres": ("server.crt", "server.key", "superuser-password", "superuser.pgpass", "orthanc-password"),
 }
 
 

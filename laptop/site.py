@@ -233,6 +233,7 @@ class Site:
             "postgres/server.crt": postgres.certificate,
             "postgres/server.key": postgres.key,
             "postgres/superuser-password": self.password("database-superuser"),
+            "postgres/superuser.pgpass": f"*:*:*:postgres:{self.password('database-superuser')}\n",
             "postgres/orthanc-password": self.password("database"),
         }
 
