@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +31,14 @@ from laptop.certificates import Pair
 from laptop.images import Images
 from laptop.tell import Trouble
 
+Side: TypeAlias = Literal["outside", "inside", "orthanc"]
+Usages: TypeAlias = tuple[Literal["server", "client"], ...]
+_INSIDE: Mapping[str, tuple[Side, Usages, str]] = {
+    "orthanc": ("orthanc", ("server", "client"), places.ORTHANC_HOST),
+    "gateway": ("inside", ("server", "client"), places.GATEWAY_HOST),
+    "probe": ("inside", ("client",), "probe.inside"),
+    "postgres": ("inside", ("server",), places.DATABASE_HOST),
+}
 _RENEW_BEFORE = timedelta(days=30)
 _PASSWORD_LETTERS = string.ascii_letters + string.digits
 
@@ -101,8 +109,12 @@ class Site:
 
     # -- keys and passwords -------------------------------------------------------------------------------------------
 
-    def authority(self, side: Literal["outside", "inside"]) -> Pair:
-        """The outside authority signs the server's and the modalities' certificates, the inside one those between containers."""
+    def authority(self, side: Side) -> Pair:
+        """Outside: the server's and the modalities' certificates. Inside: whoever calls Orthanc, and PostgreSQL.
+
+        Orthanc: its own certificate alone. It has one for both directions, DICOM server and client; were it of the inside
+        authority, which Orthanc trusts, whoever stole it could call Orthanc with it.
+        """
         kind: certificates.KeyKind = "rsa" if side == "outside" else "ecdsa"
         stored = self._stored(f"{side}-authority")
         return stored or self._keep(
@@ -113,13 +125,8 @@ class Site:
         return self._leaf("server", "outside", "rsa", ("server",), own_names(), certificates.SERVER_DAYS)
 
     def inside(self, name: Literal["orthanc", "gateway", "probe", "postgres"]) -> Pair:
-        usages, names = {
-            "orthanc": (("server",), [places.ORTHANC_HOST]),
-            "gateway": (("server", "client"), [places.GATEWAY_HOST]),
-            "probe": (("client",), ["probe.inside"]),
-            "postgres": (("server",), [places.DATABASE_HOST]),
-        }[name]
-        return self._leaf(name, "inside", "ecdsa", usages, names, certificates.SERVER_DAYS)
+        side, usages, host = _INSIDE[name]
+        return self._leaf(name, side, "ecdsa", usages, [host], certificates.SERVER_DAYS)
 
     def outgoing(self) -> Pair:
         return self._leaf("outgoing", "outside", "rsa", ("client",), ["outgoing.orthanc"], certificates.SERVER_DAYS)
@@ -152,9 +159,9 @@ class Site:
     def _leaf(  # noqa: PLR0913 - each is one fact of the certificate
         self,
         name: str,
-        side: Literal["outside", "inside"],
+        side: Side,
         kind: certificates.KeyKind,
-        usages: tuple[Literal["server", "client"], ...],
+        usages: Usages,
         names: list[str],
         days: int,
     ) -> Pair:
@@ -196,7 +203,6 @@ class Site:
                     )
                     for m in self.plan.modalities
                 ),
-                orthanc_certificate=certificates.fingerprint(self.inside("orthanc").certificate),
                 logs=RotatedFiles(),
                 limits=self.plan.limits,
             )
@@ -206,7 +212,7 @@ class Site:
 
     def secret_files(self) -> Mapping[str, str]:
         """What lies beside the rendered files in the run directories: see places.SECRETS."""
-        outside, inside = self.authority("outside").certificate, self.authority("inside").certificate
+        outside, inside, only_orthanc = (self.authority(side).certificate for side in ("outside", "inside", "orthanc"))
         orthanc, gateway, probe = self.inside("orthanc"), self.inside("gateway"), self.inside("probe")
         server, outgoing, postgres = self.server(), self.outgoing(), self.inside("postgres")
         users = {user.name: self.password(user.name) for user in self.plan.users} | {"probe": self.password("probe")}
@@ -218,12 +224,12 @@ class Site:
             "orthanc/orthanc.crt": orthanc.certificate,
             "orthanc/orthanc.key": orthanc.key,
             "orthanc/orthanc.pem": orthanc.certificate + orthanc.key,
-            "probe/inside-authority.crt": inside,
+            "probe/orthanc-authority.crt": only_orthanc,
             "probe/probe.crt": probe.certificate,
             "probe/probe.key": probe.key,
             "probe/password": self.password("probe"),
             "nginx/outside-authority.crt": outside,
-            "nginx/inside-authority.crt": inside,
+            "nginx/orthanc-authority.crt": only_orthanc,
             "nginx/server.crt": server.certificate,
             "nginx/server.key": server.key,
             "nginx/gateway.crt": gateway.certificate,

@@ -48,11 +48,8 @@ function admit(s) {
         `the certificate belongs to '${enrolled}', but the association calls itself '${calling}'`);
 }
 
-// To a modality: only Orthanc may, and only to the modality that this port leads to.
+// To a modality, from Orthanc: the one that this port leads to, and no other.
 function release(s) {
-    if (s.variables.ssl_client_fingerprint !== s.variables.orthanc_certificate) {
-        return refuse(s, 'only Orthanc may use an outgoing port');
-    }
     read(s, (called) => called !== s.variables.receiver_aet &&
         `this port leads to '${s.variables.receiver_aet}', but the association calls '${called}'`);
 }
