@@ -156,7 +156,6 @@ class Service(_Model):
     """One imaging service. `run_dir` holds the stable directories that containers mount, `scratch_dir` Orthanc's temporary files.
 
     `postgres` is the laptop's own database container; on AWS it is None and `database.host` is the RDS endpoint.
-    `orthanc_certificate` is the fingerprint of Orthanc's inside certificate: who may use the outgoing ports.
     """
 
     project: Name = "orthanc"
@@ -171,7 +170,6 @@ class Service(_Model):
     database: Database
     users: tuple[User, ...] = Field(min_length=1)
     modalities: tuple[Modality, ...] = ()
-    orthanc_certificate: Fingerprint
     logs: RotatedFiles | CloudWatchLogs = Field(discriminator="kind")
     limits: Limits = Limits()
 

@@ -35,15 +35,15 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
         "users.json",  # {"RegisteredUsers": {name: password}}: Orthanc merges it with orthanc.json
         "pgpass",  # libpq's passfile, read at every new connection
         "database-authority.crt",
-        "inside-authority.crt",
+        "inside-authority.crt",  # who may call Orthanc: the gateway and the probe
         "orthanc.crt",
         "orthanc.key",
         "orthanc.pem",  # certificate and key in one file, as Orthanc's HTTPS server wants it
     ),
-    "probe": ("inside-authority.crt", "probe.crt", "probe.key", "password"),
+    "probe": ("orthanc-authority.crt", "probe.crt", "probe.key", "password"),
     "nginx": (
-        "outside-authority.crt",
-        "inside-authority.crt",
+        "outside-authority.crt",  # signs the server's and the modalities' certificates
+        "orthanc-authority.crt",  # signs Orthanc's own, and no other
         "server.crt",
         "server.key",
         "gateway.crt",  # nginx to Orthanc, and Orthanc to nginx's outgoing ports
@@ -53,7 +53,7 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 LAPTOP_SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
-    "postgres": ("server.crt", "server.key", "superuser-password", "orthanc-password"),
+    "postgres": ("server.crt", "server.key", "superuser-password", "superuser.pgpass", "orthanc-password"),
 }
 
 

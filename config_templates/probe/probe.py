@@ -31,7 +31,7 @@ class _Orthanc(http.client.HTTPSConnection):
 
 def call(method, path, body=None):
     """The JSON that Orthanc answers, or None where it answers nothing; OSError when it can't be had."""
-    context = ssl.create_default_context(cafile=str(HOME / "inside-authority.crt"))
+    context = ssl.create_default_context(cafile=str(HOME / "orthanc-authority.crt"))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(str(HOME / "probe.crt"), str(HOME / "probe.key"))
     password = (HOME / "password").read_text(encoding="utf-8").strip()

@@ -1,0 +1,69 @@
+# A private imaging service: on this machine (make demo), and on AWS. `make` alone lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+export PYTHON
+export PULUMI_ERROR_OUTPUT_STRING := 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# -- the imaging service on this machine ---------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/laptop ## bring the service up here and store a study (DICOM_PORT=11112 WEB_PORT=8443)
+	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop demo $(if $(DICOM_PORT),--dicom-port $(DICOM_PORT)) $(if $(WEB_PORT),--web-port $(WEB_PORT))
+
+.PHONY: demo-enrol
+demo-enrol: $(VENV)/laptop ## let a modality in: AET=CT1 [MAY=store,find] [ADDRESS=10.0.0.5 PORT=104]
+	@$(VENV)/bin/python -m laptop enrol $(or $(AET),$(error say which: make demo-enrol AET=CT1)) $(if $(MAY),--may $(MAY)) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(PORT),--port $(PORT))
+
+.PHONY: demo-strike
+demo-strike: $(VENV)/laptop ## refuse a modality from now on: AET=CT1
+	@$(VENV)/bin/python -m laptop strike $(or $(AET),$(error say which: make demo-strike AET=CT1))
+
+.PHONY: demo-logs
+demo-logs: $(VENV)/laptop ## who did what lately
+	@$(VENV)/bin/python -m laptop logs
+
+.PHONY: demo-down
+demo-down: $(VENV)/laptop ## stop it, keeping data and keys
+	@$(VENV)/bin/python -m laptop down
+
+.PHONY: demo-clean
+demo-clean: $(VENV)/laptop ## leave nothing of it behind
+	@$(VENV)/bin/python -m laptop clean
+	@rm -rf $(VENV)
+
+# -- working on it --------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/dev ## all tests; installs Docker, dcmtk and Chromium where they are missing
+	@laptop/prerequisites docker peers browser -- $(VENV)/bin/python -m pytest
+
+.PHONY: test-fast
+test-fast: $(VENV)/dev ## the tests that need no container, in seconds
+	@$(VENV)/bin/python -m pytest -m "not service and not engine"
+
+.PHONY: check
+check: $(VENV)/dev ## formatting, lint and types
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/yamllint --strict .
+
+$(VENV)/laptop: laptop/requirements.txt
+	@laptop/prerequisites python
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "    installing Python packages into $(VENV)"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt requirements.txt laptop/requirements.txt
+	@laptop/prerequisites python
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "    installing Python packages into $(VENV)"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@ $(VENV)/laptop

@@ -1,0 +1,167 @@
+"""`make demo`: from nothing to a stored study, telling what it does."""
+
+from __future__ import annotations
+
+import platform
+import ssl
+import time
+from base64 import b64encode
+from http.client import HTTPSConnection
+from pathlib import Path
+
+from laptop import study, tell
+from laptop.docker import check_engine, compose
+from laptop.images import forget_standins, obtain
+from laptop.peer import Peer
+from laptop.running import converge, down
+from laptop.site import Enrolment, Site, forget
+from laptop.tell import Trouble
+
+HOME = Path(__file__).resolve().parent.parent / ".demo"
+DEMO_AET = "DEMO"
+_WHERE_IT_LIES = """
+SELECT (SELECT count(*) FROM resources WHERE resourcetype = 3) AS images,
+       (SELECT count(*) FROM storagearea) AS large_objects,
+       pg_size_pretty(pg_total_relation_size('pg_largeobject')) AS pixels_take,
+       (SELECT string_agg(DISTINCT version || ' ' || cipher, ', ') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+         WHERE application_name = 'orthanc') AS orthanc_connects_by
+"""
+
+
+def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
+    """Bring the service up and send it a study. Ports that are None stay what they were (11112 and 8443 at first)."""
+    started = time.monotonic()
+    check_engine()
+    site = Site.load(home)
+    ports = {"dicom_port": dicom_port, "web_port": web_port}
+    site = site.with_plan(**{name: port for name, port in ports.items() if port is not None})
+    if DEMO_AET not in {m.aet for m in site.plan.modalities}:
+        site = site.enrolled(Enrolment(aet=DEMO_AET))
+
+    tell.step("Images")
+    images = obtain()
+    if not images.standins:
+        tell.detail("the pinned ones")
+
+    tell.step("Certificates, passwords and configuration")
+    site.save()
+    tell.detail(f"in {site.home}: two authorities, and a certificate for each side of every connection")
+
+    tell.step("PostgreSQL, Orthanc and nginx")
+    tell.detail("starting, until all three prove that they are healthy")
+    changed = converge(site, images)
+    tell.detail("running" if changed else "running already, nothing to change")
+
+    tell.step(f"A study, sent by the modality {DEMO_AET} over mutual TLS")
+    peer = Peer(aet=DEMO_AET, bundle=site.write_bundle(DEMO_AET), port=site.plan.dicom_port, called=site.plan.aet)
+    tell.detail(f"C-ECHO: {'answered' if peer.echo() == 0 else 'refused'}")
+    _store(peer)
+    for found in peer.find_studies():
+        tell.detail(f"C-FIND: {found.PatientName!s:24} {found.StudyDescription or '(no description)'}")
+    _check_web(site)
+
+    tell.step("Where it lies: in PostgreSQL, index and pixels")
+    query = f"psql --no-psqlrc --username postgres --dbname orthanc --expanded --command \"{_WHERE_IT_LIES}\""
+    shown = compose(home, "exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", "sh", "-c", query)
+    for line in shown.strip().splitlines()[1:]:
+        tell.detail(line)
+
+    _what_next(site, time.monotonic() - started)
+
+
+def _store(peer: Peer) -> None:
+    made = next(study.series(slices=1))
+    already = peer.find_studies(StudyInstanceUID=made.StudyInstanceUID)
+    if already and int(already[0].NumberOfStudyRelatedInstances) == study.SLICES:
+        tell.detail("C-STORE: the study is there already")
+        return
+    tell.detail(f"C-STORE: {peer.store(study.samples())} images that come with pydicom")
+    began = time.monotonic()
+    count = peer.store(study.series())
+    seconds = time.monotonic() - began
+    tell.detail(f"C-STORE: a made series of {count} CT slices of 512 KiB, {count / seconds:.0f} a second")
+
+
+def _check_web(site: Site) -> None:
+    """Log in at the web page as the browser will, with its certificate verified."""
+    context = ssl.create_default_context(cadata=site.authority("outside").certificate)
+    login = b64encode(f"admin:{site.password('admin')}".encode()).decode()
+    connection = HTTPSConnection("localhost", site.plan.web_port, context=context, timeout=30)
+    connection.request("GET", "/statistics", headers={"Authorization": f"Basic {login}"})
+    status = connection.getresponse().status
+    connection.close()
+    if status != 200:
+        raise Trouble(f"the web page answers {status} to the admin. See 'docker compose -f {site.home}/compose.yaml logs'.")
+    tell.detail("HTTPS: login works")
+
+
+def _what_next(site: Site, seconds: float) -> None:
+    authority = site.home / "modalities" / DEMO_AET / "authority.crt"
+    bundle = site.home / "modalities" / DEMO_AET
+    trust = (
+        f"sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {authority}"
+        if platform.system() == "Darwin"
+        else f"Chromium/Chrome: Settings, Privacy and security, Security, Manage certificates, Authorities, Import\n"
+        f"                  Debian/Ubuntu's own programs: sudo cp {authority} /usr/local/share/ca-certificates/ && sudo update-ca-certificates"
+    )
+    tell.step(f"Ready, after {seconds:.0f} s")
+    tell.detail(f"web page:         https://localhost:{site.plan.web_port}/")
+    tell.detail(f"user:             admin, or reader, who can only look")
+    tell.detail(f"password:         in {site.home}/keys/admin.password (reader.password)")
+    tell.detail(f"trust the page:   import {authority}")
+    tell.detail(f"                  {trust}")
+    tell.detail(f"DICOM:            localhost:{site.plan.dicom_port}, AE title {site.plan.aet}, mutual TLS, certificates in {bundle}")
+    tell.detail("")
+    tell.detail("What to try next")
+    tell.detail("send your own:    storescu -aet {0} -aec {1} +tls {2}/{0}.key {2}/{0}.crt +cf {3} localhost {4} FILE.dcm".format(
+        DEMO_AET, site.plan.aet, bundle, authority, site.plan.dicom_port))
+    tell.detail("another modality: make demo-enrol AET=CT1        (make demo-strike AET=CT1 refuses it again)")
+    tell.detail("who did what:     make demo-logs")
+    tell.detail("stop, keep data:  make demo-down                 leave nothing behind: make demo-clean")
+
+
+def enrol(home: Path, enrolment: Enrolment) -> None:
+    """Let a modality in, while the service runs."""
+    site = _existing(home).enrolled(enrolment)
+    images = obtain()
+    site.service(images)  # refuses what does not fit before anything is written
+    site.save()
+    converge(site, images)
+    tell.detail(f"{enrolment.aet} may {', '.join(enrolment.may)}; its certificate and key are in {site.write_bundle(enrolment.aet)}")
+
+
+def strike(home: Path, aet: str) -> None:
+    """Refuse a modality from now on; associations that are open end within the limit that the plan sets."""
+    site = _existing(home)
+    if aet not in {m.aet for m in site.plan.modalities}:
+        known = ", ".join(m.aet for m in site.plan.modalities) or "none"
+        raise Trouble(f"no modality {aet} is enrolled here. Enrolled: {known}.")
+    site = site.struck(aet)
+    site.save()
+    converge(site, obtain())
+    tell.detail(f"{aet} is refused from now on")
+
+
+def stop(home: Path) -> None:
+    """Stop the containers; data and keys stay."""
+    check_engine()
+    down(Site.load(home))
+    tell.detail(f"stopped; studies stay in Docker's volume, keys in {home}. 'make demo' starts it again.")
+
+
+def clean(home: Path) -> None:
+    """Remove containers, studies, keys and stand-in images."""
+    check_engine()
+    site = Site.load(home)
+    down(site, forget_data=True)
+    forget_standins()
+    if home.exists():
+        forget(site)
+    tell.detail("containers, studies, keys and stand-in images are gone (Docker itself and pulled images stay)")
+
+
+def _existing(home: Path) -> Site:
+    check_engine()
+    if not (home / "site.json").exists():
+        raise Trouble("there is no demo here yet: run 'make demo' first.")
+    return Site.load(home)

@@ -1,0 +1,95 @@
+"""A DICOM modality in Python: what a scanner or a workstation does with its bundle."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time from the standard's tables
+    CTImageStorage,
+    MRImageStorage,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
+
+from laptop.tell import Trouble
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One modality: its AE title, its bundle (AET.crt, AET.key, authority.crt) and where the server is."""
+
+    aet: str
+    bundle: Path
+    port: int
+    host: str = "localhost"
+    called: str = "ORTHANC"
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.bundle / "authority.crt"))
+        context.load_cert_chain(str(self.bundle / f"{self.aet}.crt"), str(self.bundle / f"{self.aet}.key"))
+        return context
+
+    def associate(self, *, calling: str | None = None, called: str | None = None) -> Association:
+        """Open an association over mutual TLS; look at `is_established`."""
+        entity = AE(ae_title=calling or self.aet)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+        for context in (
+            Verification,
+            CTImageStorage,
+            MRImageStorage,
+            StudyRootQueryRetrieveInformationModelFind,
+            StudyRootQueryRetrieveInformationModelMove,
+            StudyRootQueryRetrieveInformationModelGet,
+        ):
+            entity.add_requested_context(context)
+        return entity.associate(
+            self.host, self.port, ae_title=called or self.called, tls_args=(self.context(), self.host)
+        )
+
+    @contextmanager
+    def association(self) -> Iterator[Association]:
+        """An association that is open, released at the end. Raises Trouble when it is refused."""
+        association = self.associate()
+        if not association.is_established:
+            raise Trouble(f"{self.aet} got no association with {self.called} at {self.host}:{self.port}")
+        try:
+            yield association
+        finally:
+            association.release()
+
+    def echo(self) -> int:
+        """The status of a C-ECHO; 0 is success (PS3.7 annex C)."""
+        with self.association() as association:
+            return int(association.send_c_echo().Status)
+
+    def store(self, images: Iterable[Dataset]) -> int:
+        """C-STORE them in one association and return how many. Raises Trouble at the first that is not acknowledged."""
+        count = 0
+        with self.association() as association:
+            for image in images:
+                answer = association.send_c_store(image)
+                status = getattr(answer, "Status", None)
+                if status != 0:
+                    raise Trouble(f"image {count + 1} was not stored: status {status if status is None else hex(status)}")
+                count += 1
+        return count
+
+    def find_studies(self, **keys: str) -> list[Dataset]:
+        """C-FIND at study level."""
+        query = Dataset()
+        query.QueryRetrieveLevel = "STUDY"
+        wanted = {"StudyInstanceUID": "", "PatientName": "", "StudyDescription": "", "NumberOfStudyRelatedInstances": "", **keys}
+        for keyword, value in wanted.items():
+            setattr(query, keyword, value)
+        with self.association() as association:
+            answers = association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
+            return [found for status, found in answers if status and status.Status in (0xFF00, 0xFF01) and found is not None]

@@ -1,0 +1,83 @@
+"""Bring a site's containers to what its files say, restarting only what changed, and take them down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from laptop.docker import attempt, compose, container_id, docker
+from laptop.images import Images
+from laptop.site import Site, place
+from laptop.tell import Trouble
+
+# Orthanc reads these at every use; the rest of its directory only when it starts.
+_READ_WHILE_RUNNING = {"orthanc/pgpass", "orthanc/orthanc.json"}  # orthanc.json's digest is in compose.yaml, which recreates
+
+
+def converge(site: Site, images: Images) -> Mapping[str, str | None]:
+    """Write the site's files and make the running containers follow. Returns the files that changed (see `place`).
+
+    nginx is reloaded before Orthanc's modalities change, so that a struck one is refused at the door first, and nothing
+    is sent to an outgoing port that is not open yet.
+    """
+    gateway = container_id(site.home, "nginx") if (site.home / "compose.yaml").exists() else ""
+    changed = place(site, site.files(images))
+    files = set(changed)
+    try:
+        if any(name.startswith("orthanc/") for name in files - _READ_WHILE_RUNNING) and container_id(site.home, "orthanc"):
+            compose(site.home, "restart", "orthanc")
+        if any(name.startswith("postgres/") for name in files) and container_id(site.home, "postgres"):
+            attempt("compose", "--file", str(site.home / "compose.yaml"), "kill", "--signal", "HUP", "postgres")
+        compose(site.home, "up", "--detach", "--wait", "--remove-orphans", "--pull", "never")
+        if gateway and gateway == container_id(site.home, "nginx") and any(name.startswith("nginx/") for name in files):
+            reload_gateway(site)
+    except Trouble as trouble:
+        raise Trouble(f"{trouble}\n{_last_words(site.home)}") from None
+    hold_modalities(site)
+    return changed
+
+
+def reload_gateway(site: Site) -> None:
+    """Let nginx take its new files without dropping an association. Raises Trouble, and changes nothing, when it refuses them."""
+    command = ("exec", "-T", "nginx", "nginx", "-c", "/etc/gateway/nginx.conf")
+    compose(site.home, *command, "-q", "-t")
+    compose(site.home, *command, "-s", "reload")
+
+
+def hold_modalities(site: Site) -> str:
+    """Make Orthanc's modalities equal to the site's, over REST. Returns what changed, a line each."""
+    return compose(site.home, "exec", "-T", "orthanc", "python3", "/etc/probe/probe.py", "modalities", seconds=60)
+
+
+def health(site: Site) -> Mapping[str, str]:
+    """What Docker says of each container: healthy, unhealthy, starting, or its state when it does not run."""
+    states = {}
+    for service in ("orthanc", "nginx", "postgres"):
+        container = container_id(site.home, service)
+        if not container:
+            states[service] = "missing"
+            continue
+        form = "{{if .State.Running}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}"
+        states[service] = docker("inspect", "--format", form, container).strip()
+    return states
+
+
+def wait_healthy(site: Site, service: str, seconds: float) -> None:
+    """Return when Docker finds the service healthy. Raises Trouble after `seconds`."""
+    end = time.monotonic() + seconds
+    while (state := health(site)[service]) != "healthy":
+        if time.monotonic() > end:
+            raise Trouble(f"{service} is {state} after {seconds:.0f} s.\n{_last_words(site.home)}")
+        time.sleep(0.5)
+
+
+def down(site: Site, *, forget_data: bool = False) -> None:
+    """Stop and remove the containers; with `forget_data` also the database's volume."""
+    if (site.home / "compose.yaml").exists():
+        compose(site.home, "down", "--remove-orphans", *(["--volumes"] if forget_data else []))
+
+
+def _last_words(home: Path) -> str:
+    logs = attempt("compose", "--file", str(home / "compose.yaml"), "logs", "--no-color", "--tail", "12", seconds=60)
+    return logs.stdout[-4000:]

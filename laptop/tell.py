@@ -1,0 +1,20 @@
+"""How the laptop's commands speak: what they are doing, and one clear error that says what to do."""
+
+from __future__ import annotations
+
+import sys
+
+
+class Trouble(Exception):
+    """Something the user can mend: what went wrong, why, and what to do, in one message."""
+
+
+def step(text: str) -> None:
+    """A new part of the work begins."""
+    sys.stdout.write(f"\n==> {text}\n")
+    sys.stdout.flush()
+
+
+def detail(text: str) -> None:
+    sys.stdout.write(f"    {text}\n")
+    sys.stdout.flush()
