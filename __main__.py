@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env
 from pulumi_aws import get_caller_identity_output
 
 from infra import outputs
@@ -16,10 +15,10 @@ from infra.network import Network, NetworkArgs
 from infra.release import KEY, ConfigRelease, ConfigReleaseArgs, rendered
 from infra.secrets import HostSecrets, HostSecretsArgs
 from infra.settings import Settings
-from infra.stack import Stack
+from infra.stack import Stack, configuration
 from infra.tls import Pair, TlsMaterial, TlsMaterialArgs
 
-s = Settings.load({**get_config_env(), **CONFIG.get()}, get_config_secret_keys_env())
+s = Settings.load(*configuration())
 stack = Stack(name=pulumi.get_stack(), region=pulumi.Config("aws").require("region"), keep=s.keep)
 rendered(s, stack, {})  # an error in a template shows before the first resource, with placeholders for what AWS will say
 account = get_caller_identity_output().account_id
@@ -79,7 +78,7 @@ release = ConfigRelease(
         settings=s,
         stack=stack,
         kms_key_arn=key.arn,
-        known={"database": database.address, **tls.identities()},
+        known={"database": database.address, "modalities": tls.enrolled()},
         certificates=tls.files(web),
         host={
             **host_facts(s, stack),

@@ -15,7 +15,7 @@ from pulumi_aws import autoscaling, ec2, iam, vpc
 
 from infra import access, database
 from infra.settings import EVERYWHERE, Settings
-from infra.stack import Stack
+from infra.stack import CONFIRMED, OPEN_TAG, Stack
 
 _BOOTSTRAP: Final = Path(__file__).parent.parent / "bootstrap"
 USER_DATA_BYTES: Final = 8192  # EC2 takes 16 KB; half of it stays free
@@ -155,6 +155,7 @@ class OrthancHost(pulumi.ComponentResource):
         )
 
         def rule(kind: type[vpc.SecurityGroupIngressRule | vpc.SecurityGroupEgressRule], what: str, cidr: str, port: int) -> None:
+            meant = {OPEN_TAG: CONFIRMED} if cidr == str(EVERYWHERE) and kind is vpc.SecurityGroupIngressRule else {}
             kind(
                 f"{name}-{what}",
                 security_group_id=group.id,
@@ -163,7 +164,7 @@ class OrthancHost(pulumi.ComponentResource):
                 from_port=port,
                 to_port=port,
                 description=what,
-                tags=stack.tags(what),
+                tags={**stack.tags(what), **meant},
                 opts=child,
             )
 

@@ -20,7 +20,7 @@ from config_templates import Modality as EnrolledModality
 from infra import database
 from infra.certificates import fingerprint
 from infra.settings import Settings
-from infra.stack import Stack, document
+from infra.stack import Stack
 
 # The users that the pinned images are made for: orthanc in orthancteam/orthanc, nginx in the official nginx.
 ORTHANC_ACCOUNT: Final = Account(uid=999, gid=999)
@@ -28,7 +28,6 @@ NGINX_ACCOUNT: Final = Account(uid=101, gid=101)
 NGINX_MB: Final = 256
 SYSTEM_MB: Final = 640  # what Amazon Linux, Docker, the SSM agent and the agent need beside the containers
 KEEP_DAYS: Final = 90
-KEEP_ARCHIVES: Final = 10
 KEY: Final = "release.tar.gz"
 RUN_DIR: Final = "/run/orthanc"
 SCRATCH_DIR: Final = "/var/lib/orthanc/scratch"
@@ -39,7 +38,6 @@ class Facts:
     """What exists only once AWS has made it: the database's name, and certificates by their fingerprints."""
 
     database_host: str
-    orthanc_certificate: str
     modality_certificates: Mapping[str, Mapping[int, str]]
 
 
@@ -68,7 +66,6 @@ def service(settings: Settings, stack: Stack, facts: Facts) -> Service:
             )
             for m in settings.modalities
         ),
-        orthanc_certificate=facts.orthanc_certificate,
         logs=CloudWatchLogs(region=stack.region, group=stack.path("containers")),
     )
 
@@ -92,7 +89,6 @@ def facts_from(settings: Settings, known: Mapping[str, Any]) -> Facts:
 
     return Facts(
         database_host=host if isinstance(host, str) else "database.not-known-yet.invalid",
-        orthanc_certificate=mark(known.get("orthanc"), "orthanc"),
         modality_certificates={
             m.aet: {number: mark(modality(m.aet, number), f"{m.aet}/{number}") for number in m.certificates} for m in settings.modalities
         },
@@ -120,7 +116,7 @@ class ConfigReleaseArgs:
     settings: Settings
     stack: Stack
     kms_key_arn: pulumi.Input[str]
-    # What rendering waits for: 'database' (host name), 'orthanc' (PEM), 'modalities' ({AET: {number: PEM}}).
+    # What rendering waits for: 'database' (host name), 'modalities' ({AET: {number: PEM}}).
     known: Mapping[str, object]
     # Public files that the host adds to the rendered ones: certificates.
     certificates: Mapping[str, pulumi.Input[str]]
@@ -178,14 +174,14 @@ class ConfigRelease(pulumi.ComponentResource):
         self.register_outputs({"bucket_arn": self.bucket_arn, "sha256": self.sha256})
 
     def _bucket(self, name: str, args: ConfigReleaseArgs) -> tuple[s3.Bucket, list[pulumi.Resource]]:
-        """A bucket that nobody outside the account reaches, that keeps what is superseded, and that answers TLS alone.
+        """A bucket that nobody outside the account reaches and that keeps what is superseded; and what must precede the first upload.
 
-        Also what must be in force before the first upload.
+        It needs no policy against plain HTTP: S3 hands out what a KMS key encrypts over TLS alone.
         """
         stack = args.stack
         child = pulumi.ResourceOptions(parent=self)
         bucket = s3.Bucket(f"{name}-bucket", force_destroy=not stack.keep, tags=stack.tags("releases"), opts=child)
-        closed = s3.BucketPublicAccessBlock(
+        s3.BucketPublicAccessBlock(
             f"{name}-closed",
             bucket=bucket.id,
             block_public_acls=True,
@@ -216,31 +212,11 @@ class ConfigRelease(pulumi.ComponentResource):
                     "id": "superseded",
                     "status": "Enabled",
                     "filter": {"prefix": ""},
-                    # The ten newest stay for good: a pointer that nobody moves for long must not end in nothing.
-                    "noncurrent_version_expiration": {"noncurrent_days": KEEP_DAYS, "newer_noncurrent_versions": KEEP_ARCHIVES},
+                    "noncurrent_version_expiration": {"noncurrent_days": KEEP_DAYS},
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }
             ],
             opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
-        )
-        s3.BucketPolicy(
-            f"{name}-tls-only",
-            bucket=bucket.id,
-            policy=bucket.arn.apply(
-                lambda arn: json.dumps(
-                    document(
-                        {
-                            "Sid": "TlsOnly",
-                            "Effect": "Deny",
-                            "Principal": "*",
-                            "Action": "s3:*",
-                            "Resource": [arn, f"{arn}/*"],
-                            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-                        }
-                    )
-                )
-            ),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[closed]),
         )
         return bucket, [versioning, encryption]
 

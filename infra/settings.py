@@ -92,6 +92,12 @@ def _room_for_the_vpc(net: IPv4Network) -> IPv4Network:
     return net
 
 
+def _zones(letters: tuple[str, ...]) -> tuple[str, ...]:
+    if not 2 <= len(letters) <= 4 or not set(letters) <= set("abcdef"):
+        raise ValueError("takes two to four zone letters from a to f (RDS demands two)")
+    return letters
+
+
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError("names something twice")
@@ -174,9 +180,7 @@ class Settings(_Model):
     vpc_cidr: Annotated[IPv4Network, AfterValidator(_room_for_the_vpc)] = Field(
         IPv4Network("10.60.0.0/20"), description="range of the VPC, clear of Docker's", examples=["10.60.0.0/20"]
     )
-    zones: Annotated[
-        tuple[Annotated[str, AfterValidator(_allowed("a zone", "abcdef"))], ...], Field(min_length=2, max_length=4), AfterValidator(_each_once)
-    ] = Field(("a", "b"), description="availability zones by letter, at least two (RDS demands it)", examples=["a"])
+    zones: Annotated[tuple[str, ...], AfterValidator(_each_once), AfterValidator(_zones)] = Field(("a", "b"), description="availability zones by letter, at least two (RDS demands it)", examples=["a"])
     flow_logs: bool = Field(default=False, description="log every refused connection of the VPC", examples=["true"])
 
     # -- host
@@ -208,7 +212,7 @@ class Settings(_Model):
 
     # -- certificates: raise a number to renew
     outside_authority: Generation = Field(1, description="authority of server and modalities; raising it enrols everybody anew", examples=["2"])
-    inside_authority: Generation = Field(1, description="authority between the containers", examples=["2"])
+    inside_authority: Generation = Field(1, description="authorities between the containers", examples=["2"])
     server_certificate: Generation = Field(1, description="the server's certificate, 397 days", examples=["2"])
     inside_certificates: Generation = Field(1, description="the containers' certificates, 397 days", examples=["2"])
     outgoing_certificate: Generation = Field(1, description="what we show to modalities that we send to, 397 days", examples=["2"])

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
+
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from infra.settings import PROJECT, SettingsError
+
+# What `openToTheWorld: true` leaves on a rule for 0.0.0.0/0, so that the guardrails let it through.
+OPEN_TAG: Final = "orthanc:open"
+CONFIRMED: Final = "confirmed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,12 @@ class Stack:
             "orthanc:stack": self.name,
             "orthanc:keep": "true" if self.keep else "false",
         }
+
+
+def configuration() -> tuple[Mapping[str, str], Collection[str]]:
+    """Everything that the stack's file says, whatever its name, and which keys of it are encrypted there."""
+    said = {**get_config_env(), **CONFIG.get()}
+    return said, {key for key in said if is_config_secret(key)}
 
 
 def statement(actions: list[str], resources: list[str] | str, **more: Mapping[str, object]) -> dict[str, object]:

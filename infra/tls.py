@@ -99,15 +99,17 @@ def _key(name: str, algorithm: Literal["RSA", "ECDSA"], opts: pulumi.ResourceOpt
 
 
 class TlsMaterial(pulumi.ComponentResource):
-    """The outside authority signs the server's and the modalities' certificates, the inside one those between containers.
+    """The outside authority signs the server's and the modalities' certificates, the inside one those of Orthanc's callers.
 
-    Outside everything is RSA, which even old scanners know; inside P-256, whose handshakes cost a fraction. The authorities' keys
+    Orthanc's own certificate has a third authority to itself: Orthanc uses it in both directions and trusts the inside one, so
+    whoever stole an inside certificate of Orthanc's could call Orthanc with it. Outside everything is RSA, which even old scanners know; inside P-256, whose handshakes cost a fraction. The authorities' keys
     and the modalities' exist in the encrypted state alone; those that the host needs go to Secrets Manager (ConfigRelease).
     pulumi-tls never renews by itself (its issue 39), and a stack must not change because time passes: a number does.
     """
 
     outside_authority: pulumi.Output[str]
     inside_authority: pulumi.Output[str]
+    orthanc_authority: pulumi.Output[str]
     server: Pair
     orthanc: Pair
     gateway: Pair
@@ -119,6 +121,7 @@ class TlsMaterial(pulumi.ComponentResource):
         super().__init__("orthanc:infra:TlsMaterial", name, {}, opts)
         outside = self._authority(f"{name}-outside", args.outside_authority, "RSA", args.stack)
         inside = self._authority(f"{name}-inside", args.inside_authority, "ECDSA", args.stack)
+        only_orthanc = self._authority(f"{name}-orthanc", args.inside_authority, "ECDSA", args.stack)
 
         self.server = outside.issue(
             f"server-{args.server_certificate}",
@@ -129,12 +132,12 @@ class TlsMaterial(pulumi.ComponentResource):
             addresses=[args.address],
         )
 
-        def between_containers(role: str, host: str, uses: Sequence[Use]) -> Pair:
-            return inside.issue(f"{role}-{args.inside_certificates}", uses, algorithm="ECDSA", days=SERVER_DAYS, dns=[host])
+        def between_containers(signer: _Authority, role: str, host: str, uses: Sequence[Use]) -> Pair:
+            return signer.issue(f"{role}-{args.inside_certificates}", uses, algorithm="ECDSA", days=SERVER_DAYS, dns=[host])
 
-        self.orthanc = between_containers("orthanc", places.ORTHANC_HOST, ["server_auth"])
-        self.gateway = between_containers("gateway", places.GATEWAY_HOST, ["server_auth", "client_auth"])
-        self.probe = between_containers("probe", "probe.inside", ["client_auth"])
+        self.orthanc = between_containers(only_orthanc, "orthanc", places.ORTHANC_HOST, ["server_auth", "client_auth"])
+        self.gateway = between_containers(inside, "gateway", places.GATEWAY_HOST, ["server_auth", "client_auth"])
+        self.probe = between_containers(inside, "probe", "probe.inside", ["client_auth"])
         self.outgoing = outside.issue(
             f"outgoing-{args.outgoing_certificate}", ["client_auth"], algorithm="RSA", days=SERVER_DAYS, dns=[f"outgoing.{PROJECT}"]
         )
@@ -143,6 +146,7 @@ class TlsMaterial(pulumi.ComponentResource):
         }
         self.outside_authority = outside.certificate.cert_pem
         self.inside_authority = inside.certificate.cert_pem
+        self.orthanc_authority = only_orthanc.certificate.cert_pem
         self.register_outputs({"outside_authority": self.outside_authority, "inside_authority": self.inside_authority})
 
     def _authority(self, prefix: str, number: int, algorithm: Literal["RSA", "ECDSA"], stack: Stack) -> _Authority:
@@ -171,26 +175,23 @@ class TlsMaterial(pulumi.ComponentResource):
             return Pair(outside.sign(name, request, uses, days), None)
         return outside.issue(name, uses, algorithm="RSA", days=days, dns=[places.modality_host(modality.aet)])
 
-    def identities(self) -> Mapping[str, object]:
-        """The certificates that nginx knows by fingerprint, in PEM."""
-        return {
-            "orthanc": self.orthanc.certificate,
-            "modalities": {aet: {str(n): pair.certificate for n, pair in pairs.items()} for aet, pairs in self.modalities.items()},
-        }
+    def enrolled(self) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
+        """The modalities' certificates, which nginx knows by fingerprint: {AET: {number: PEM}}."""
+        return {aet: {str(number): pair.certificate for number, pair in pairs.items()} for aet, pairs in self.modalities.items()}
 
     def files(self, web: Pair) -> Mapping[str, pulumi.Output[str]]:
         """The public files that containers get (config_templates.places.SECRETS, the .crt of each)."""
         return {
             "orthanc/inside-authority.crt": self.inside_authority,
             "orthanc/orthanc.crt": self.orthanc.certificate,
-            "probe/inside-authority.crt": self.inside_authority,
+            "probe/orthanc-authority.crt": self.orthanc_authority,
             "probe/probe.crt": self.probe.certificate,
-            "nginx/inside-authority.crt": self.inside_authority,
             "nginx/outside-authority.crt": self.outside_authority,
+            "nginx/orthanc-authority.crt": self.orthanc_authority,
             "nginx/server.crt": self.server.certificate,
+            "nginx/web.crt": web.certificate,
             "nginx/gateway.crt": self.gateway.certificate,
             "nginx/outgoing.crt": self.outgoing.certificate,
-            "nginx/web.crt": web.certificate,
         }
 
     def bundle(self, aet: str) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
