@@ -14,12 +14,10 @@ from infra.monitoring import Monitoring, MonitoringArgs
 from infra.network import Network, NetworkArgs
 from infra.release import KEY, ConfigRelease, ConfigReleaseArgs, rendered
 from infra.secrets import HostSecrets, HostSecretsArgs
-from infra.settings import Settings
-from infra.stack import Stack, configuration
+from infra.stack import configured
 from infra.tls import Pair, TlsMaterial, TlsMaterialArgs
 
-s = Settings.load(*configuration())
-stack = Stack(name=pulumi.get_stack(), region=pulumi.Config("aws").require("region"), keep=s.keep)
+s, stack = configured()
 rendered(s, stack, {})  # an error in a template shows before the first resource, with placeholders for what AWS will say
 account = get_caller_identity_output().account_id
 

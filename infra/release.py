@@ -211,7 +211,7 @@ class ConfigRelease(pulumi.ComponentResource):
                 {
                     "id": "superseded",
                     "status": "Enabled",
-                    "filter": {"prefix": ""},
+                    "filter": {"prefix": KEY},
                     "noncurrent_version_expiration": {"noncurrent_days": KEEP_DAYS},
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }

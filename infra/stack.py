@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
-from infra.settings import PROJECT, SettingsError
+from infra.settings import PROJECT, Settings, SettingsError
 
 # What `openToTheWorld: true` leaves on a rule for 0.0.0.0/0, so that the guardrails let it through.
 OPEN_TAG: Final = "orthanc:open"
@@ -54,10 +55,14 @@ class Stack:
         }
 
 
-def configuration() -> tuple[Mapping[str, str], Collection[str]]:
-    """Everything that the stack's file says, whatever its name, and which keys of it are encrypted there."""
+def configured() -> tuple[Settings, Stack]:
+    """What this stack's configuration says, and which stack it is. What is wrong ends the program, without a traceback."""
     said = {**get_config_env(), **CONFIG.get()}
-    return said, {key for key in said if is_config_secret(key)}
+    try:
+        settings = Settings.load(said, {key for key in said if is_config_secret(key)})
+        return settings, Stack(name=pulumi.get_stack(), region=pulumi.Config("aws").require("region"), keep=settings.keep)
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
 
 
 def statement(actions: list[str], resources: list[str] | str, **more: Mapping[str, object]) -> dict[str, object]:

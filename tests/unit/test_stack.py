@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
@@ -15,7 +16,6 @@ from config_templates import places
 from infra.access import WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
 from infra.monitoring import alarms
-from infra.settings import SettingsError
 from laptop import certificates
 from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request
 from tests.unit.test_settings import modality
@@ -282,7 +282,7 @@ def test_tags_name_stack_and_project() -> None:
 
 
 def test_bad_settings_stop_the_program_before_the_first_resource() -> None:
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(pulumi.RunError) as error:
         deploy({"zones": ["a"], "keep": "perhaps"})
     assert str(error.value).count("remedy:") == 4
 

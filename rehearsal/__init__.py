@@ -1,0 +1,1 @@
+"""`python -m rehearsal`: the stack's whole life with the real Pulumi engine, against an emulated AWS on this machine."""
