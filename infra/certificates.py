@@ -14,7 +14,7 @@ LONGEST_SERVER_LIFE = timedelta(days=398)  # CA/Browser Forum baseline requireme
 
 
 def fingerprint(pem: str) -> str:
-    """nginx's $ssl_client_fingerprint: SHA-1 of the certificate's DER, lower-case hex."""
+    """What nginx calls $ssl_client_fingerprint: SHA-1 of the certificate's DER, lower-case hex."""
     return sha1(ssl.PEM_cert_to_DER_cert(pem), usedforsecurity=False).hexdigest()
 
 
@@ -60,8 +60,8 @@ def problem_with_web_certificate(chain: str, key: str, domain: str) -> str | Non
 
 
 def _weak(key: object) -> str | None:
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:  # noqa: PLR2004 - said in the message
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
         return None
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= 256:  # noqa: PLR2004 - said in the message
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= 256:
         return None
     return "has a key that is too weak or too rare: take RSA with 2048 bits or more, or ECDSA on P-256 or P-384"

@@ -258,7 +258,9 @@ def key_lets_in(kind: str, props: Props) -> Iterator[str]:
 
     def lets(action: str, principal: str, *conditions: str) -> bool:
         return any(
-            action in _list(s["Action"]) and principal in json.dumps(s["Principal"]) and all(c in json.dumps(s.get("Condition")) for c in conditions)
+            action in _list(s["Action"])
+            and principal in json.dumps(s["Principal"])
+            and all(c in json.dumps(s.get("Condition")) for c in conditions)
             for s in granted
         )
 
@@ -344,8 +346,10 @@ def kept(resource: Resource, *, keep: bool) -> Iterator[str]:
     """What a kept stack protects, in Pulumi and, where AWS has a switch, in AWS."""
     if not keep:
         return
-    holds = resource.kind in _KEPT or resource.kind in _AUTHORITY or (
-        resource.kind == "tls:index/privateKey:PrivateKey" and resource.name.endswith("-authority")
+    holds = (
+        resource.kind in _KEPT
+        or resource.kind in _AUTHORITY
+        or (resource.kind == "tls:index/privateKey:PrivateKey" and resource.name.endswith("-authority"))
     )
     if holds and not resource.protected:
         yield "the stack is kept, but this is not protected: pulumi destroy would take it"

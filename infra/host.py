@@ -71,9 +71,7 @@ class OrthancHost(pulumi.ComponentResource):
         stack = args.stack
         address = ec2.Eip(f"{name}-address", domain="vpc", tags=stack.tags(), opts=pulumi.ResourceOptions(parent=self, protect=stack.keep))
         group = self._security_group(name, args)
-        role = iam.Role(
-            f"{name}-role", assume_role_policy=json.dumps(access.assume_role_policy()), tags=stack.tags("host"), opts=child
-        )
+        role = iam.Role(f"{name}-role", assume_role_policy=json.dumps(access.assume_role_policy()), tags=stack.tags("host"), opts=child)
         profile = iam.InstanceProfile(f"{name}-profile", role=role.name, tags=stack.tags("host"), opts=child)
         template = self._template(name, args, group.id, profile.arn)
         autoscaling.Group(
@@ -177,7 +175,9 @@ class OrthancHost(pulumi.ComponentResource):
         for cidr in args.database_cidrs:
             rule(vpc.SecurityGroupEgressRule, f"database-{_slug(cidr)}", cidr, database.PORT)
         # AWS refuses a rule twice, and two modalities may share a router's address.
-        for receiver, port in sorted({(str(m.address), m.port) for m in settings.modalities if m.address is not None and m.port is not None}):
+        for receiver, port in sorted(
+            {(str(m.address), m.port) for m in settings.modalities if m.address is not None and m.port is not None}
+        ):
             rule(vpc.SecurityGroupEgressRule, f"to-{receiver}-{port}", f"{receiver}/32", port)
         return group
 

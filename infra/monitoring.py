@@ -30,7 +30,7 @@ class Alarm:
     dimensions: Mapping[str, str]
     statistic: str
     comparison: str
-    threshold: float
+    threshold: int  # CloudWatch gives fractions back rounded, which would show as drift
     periods: int
     todo: str
     missing: str = "missing"
@@ -88,7 +88,7 @@ def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
             "Raise databaseLimitGb, run pulumi up; at the limit every C-STORE fails.",
             statistic="Maximum",
             comparison="GreaterThanThreshold",
-            threshold=0.8 * settings.database_limit_gb * _GB,
+            threshold=settings.database_limit_gb * _GB * 80 // 100,
             periods=1,
         ),
         rds(
@@ -99,7 +99,7 @@ def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
             statistic="Minimum",
             comparison="LessThanThreshold",
             # RDS grows the storage when less than a tenth is free (and not again within six hours).
-            threshold=0.08 * settings.database_storage_gb * _GB,
+            threshold=settings.database_storage_gb * _GB * 8 // 100,
             periods=3,
         ),
         rds(
@@ -108,7 +108,7 @@ def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
             "Nearly every connection of the database is taken. Look who holds them (pg_stat_activity); take a bigger databaseClass.",
             statistic="Maximum",
             comparison="GreaterThanThreshold",
-            threshold=int(0.8 * max_connections(settings.database_class)),
+            threshold=max_connections(settings.database_class) * 80 // 100,
             periods=3,
         ),
         rds(
@@ -138,7 +138,8 @@ def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
             comparison="GreaterThanOrEqualToThreshold",
             threshold=1,
             periods=1,
-            todo="A new host is being started: after a change or its last day that is as it should be; otherwise the group's activity says why.",
+            todo="A new host is being started. After a change, or on its last day, that is as it should be; "
+            "otherwise the group's activity history says why.",
         ),
     ]
 

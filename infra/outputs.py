@@ -18,7 +18,7 @@ from infra.tls import TlsMaterial
 def of(
     s: Settings, stack: Stack, host: OrthancHost, tls: TlsMaterial, secrets: HostSecrets, release: ConfigRelease
 ) -> Mapping[str, object]:
-    port = "" if s.web_port == 443 else f":{s.web_port}"  # noqa: PLR2004 - HTTPS's own
+    port = "" if s.web_port == 443 else f":{s.web_port}"
     return {
         "url": pulumi.Output.format("https://{0}{1}/", s.domain_name or host.address, port),
         "dicom": pulumi.Output.format("{0}@{1}:{2} (TLS, client certificate)", s.aet, s.domain_name or host.address, s.dicom_port),

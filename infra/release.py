@@ -190,9 +190,7 @@ class ConfigRelease(pulumi.ComponentResource):
             restrict_public_buckets=True,
             opts=child,
         )
-        versioning = s3.BucketVersioning(
-            f"{name}-versions", bucket=bucket.id, versioning_configuration={"status": "Enabled"}, opts=child
-        )
+        versioning = s3.BucketVersioning(f"{name}-versions", bucket=bucket.id, versioning_configuration={"status": "Enabled"}, opts=child)
         encryption = s3.BucketServerSideEncryptionConfiguration(
             f"{name}-encryption",
             bucket=bucket.id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 import pulumi_random as random
@@ -70,7 +71,7 @@ class HostSecrets(pulumi.ComponentResource):
                 secret_string=pulumi.Output.secret(pulumi.Output.json_dumps(fields)),
                 opts=child,
             )
-            places.append(pulumi.Output.all(secret.arn, version.version_id, list(fields)).apply(_places))
+            places.append(pulumi.Output.all(secret.arn, version.version_id).apply(partial(_places, tuple(fields))))
             arns.append(secret.arn)
         self.files = pulumi.Output.all(*places).apply(lambda parts: {file: place for part in parts for file, place in part.items()})
         self.arns = arns
@@ -78,15 +79,5 @@ class HostSecrets(pulumi.ComponentResource):
         self.register_outputs({"files": self.files})
 
 
-def _places(parts: Sequence[object]) -> Mapping[str, Mapping[str, object]]:
-    secret, version, files = parts
-    assert isinstance(files, list)  # noqa: S101 - Output.all forgets the types
-    return {file: {"secret": secret, "version": version, "field": file} for file in files}
-
-
-def read_password_command(secret_arn: str, user: str) -> str:
-    """How a person without access to Pulumi's state reads a password."""
-    query = f"import json,sys; print(json.loads(json.load(sys.stdin)['orthanc/users.json'])['RegisteredUsers']['{user}'])"
-    return f'aws secretsmanager get-secret-value --secret-id {secret_arn} --query SecretString --output text | python3 -c "{query}"'
-
-
+def _places(files: Sequence[str], version: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    return {file: {"secret": version[0], "version": version[1], "field": file} for file in files}

@@ -64,7 +64,7 @@ class SettingsError(Exception):
 def _allowed(what: str, choices: Iterable[str | int]) -> Callable[[Any], Any]:
     known = tuple(choices)
 
-    def check(value: Any) -> Any:  # noqa: ANN401 - it returns what it got
+    def check(value: Any) -> Any:
         if value not in known:
             raise ValueError(f"{what} is one of {', '.join(map(str, known))}")
         return value
@@ -84,7 +84,7 @@ def _matching(pattern: str, rule: str) -> Callable[[str], str]:
 def _room_for_the_vpc(net: IPv4Network) -> IPv4Network:
     if not any(net.subnet_of(private) for private in PRIVATE_RANGES):
         raise ValueError("is no private range (RFC 1918): hosts on the internet would become unreachable")
-    if not 16 <= net.prefixlen <= 24:  # noqa: PLR2004 - said in the message
+    if not 16 <= net.prefixlen <= 24:
         raise ValueError("must be between /16 (AWS's largest VPC) and /24 (16 subnets of AWS's smallest, /28)")
     for docker in DOCKER_RANGES:
         if net.overlaps(docker):
@@ -166,8 +166,12 @@ class Settings(_Model):
     """What a stack says. The field's description and example are also the reference and the remedy in error texts."""
 
     # -- who may come in
-    dicom_cidrs: Annotated[tuple[IPv4Network, ...], AfterValidator(_each_once)] = Field((), description="networks that may reach the DICOM port; required", examples=["198.51.100.0/24"])
-    web_cidrs: Annotated[tuple[IPv4Network, ...], AfterValidator(_each_once)] = Field((), description="networks that may reach the web page; required", examples=["198.51.100.0/24"])
+    dicom_cidrs: Annotated[tuple[IPv4Network, ...], AfterValidator(_each_once)] = Field(
+        (), description="networks that may reach the DICOM port; required", examples=["198.51.100.0/24"]
+    )
+    web_cidrs: Annotated[tuple[IPv4Network, ...], AfterValidator(_each_once)] = Field(
+        (), description="networks that may reach the web page; required", examples=["198.51.100.0/24"]
+    )
     open_to_the_world: bool = Field(default=False, description="confirms that 0.0.0.0/0 above is meant", examples=["true"])
     modalities: Annotated[tuple[Modality, ...], AfterValidator(_one_identity_each)] = Field(
         (), description="DICOM peers: aet, may, address and port for C-MOVE, certificates", examples=["CT1"]
@@ -180,24 +184,34 @@ class Settings(_Model):
     vpc_cidr: Annotated[IPv4Network, AfterValidator(_room_for_the_vpc)] = Field(
         IPv4Network("10.60.0.0/20"), description="range of the VPC, clear of Docker's", examples=["10.60.0.0/20"]
     )
-    zones: Annotated[tuple[str, ...], AfterValidator(_each_once), AfterValidator(_zones)] = Field(("a", "b"), description="availability zones by letter, at least two (RDS demands it)", examples=["a"])
+    zones: Annotated[tuple[str, ...], AfterValidator(_each_once), AfterValidator(_zones)] = Field(
+        ("a", "b"), description="availability zones by letter, at least two (RDS demands it)", examples=["a"]
+    )
     flow_logs: bool = Field(default=False, description="log every refused connection of the VPC", examples=["true"])
 
     # -- host
     instance_type: Annotated[str, AfterValidator(_allowed("an instance type", MACHINES))] = Field(
         "t4g.small", description="EC2 instance type; its architecture (arm64 or x86_64) follows from it", examples=["t4g.medium"]
     )
-    volume_gb: Annotated[int, Field(ge=16, le=1000)] = Field(20, description="the host's disk in GB: system, images, logs; no patient data", examples=["20"])
-    host_days: Annotated[int, Field(ge=1, le=365)] = Field(30, description="days after which a host is replaced by one from the newest AMI", examples=["30"])
+    volume_gb: Annotated[int, Field(ge=16, le=1000)] = Field(
+        20, description="the host's disk in GB: system, images, logs; no patient data", examples=["20"]
+    )
+    host_days: Annotated[int, Field(ge=1, le=365)] = Field(
+        30, description="days after which a host is replaced by one from the newest AMI", examples=["30"]
+    )
 
     # -- database
     database_class: Annotated[str, AfterValidator(_allowed("a database class", DATABASE_CLASSES))] = Field(
         "db.t4g.micro", description="RDS instance class", examples=["db.t4g.medium"]
     )
     database_storage_gb: Annotated[int, Field(ge=20, le=65536)] = Field(20, description="storage to begin with, in GB", examples=["20"])
-    database_limit_gb: Annotated[int, Field(ge=26, le=65536)] = Field(100, description="storage may grow by itself up to this, in GB", examples=["1000"])
+    database_limit_gb: Annotated[int, Field(ge=26, le=65536)] = Field(
+        100, description="storage may grow by itself up to this, in GB", examples=["1000"]
+    )
     multi_az: bool = Field(default=False, description="keep a standby of the database in a second zone", examples=["true"])
-    backup_days: Annotated[int, Field(ge=1, le=35)] = Field(7, description="days for which the database can be restored to any moment", examples=["14"])
+    backup_days: Annotated[int, Field(ge=1, le=35)] = Field(
+        7, description="days for which the database can be restored to any moment", examples=["14"]
+    )
     keep: bool = Field(default=True, description="protect database, key, authorities and secrets from destruction", examples=["false"])
 
     # -- DICOM and web
@@ -207,16 +221,22 @@ class Settings(_Model):
     domain_name: Annotated[
         str, AfterValidator(_matching(r"|([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "must be a DNS name in lower case, or empty"))
     ] = Field("", description="DNS name that you point to the address; enters the server certificate", examples=["pacs.example.org"])
-    web_certificate: str = Field("", description="own certificate chain for the web page, PEM, leaf first", examples=["-- \"$(cat chain.pem)\""])
-    web_certificate_key: SecretStr = Field(SecretStr(""), description="its private key, PEM", examples=["--secret -- \"$(cat key.pem)\""])
+    web_certificate: str = Field(
+        "", description="own certificate chain for the web page, PEM, leaf first", examples=['-- "$(cat chain.pem)"']
+    )
+    web_certificate_key: SecretStr = Field(SecretStr(""), description="its private key, PEM", examples=['--secret -- "$(cat key.pem)"'])
 
     # -- certificates: raise a number to renew
-    outside_authority: Generation = Field(1, description="authority of server and modalities; raising it enrols everybody anew", examples=["2"])
+    outside_authority: Generation = Field(
+        1, description="authority of server and modalities; raising it enrols everybody anew", examples=["2"]
+    )
     inside_authority: Generation = Field(1, description="authorities between the containers", examples=["2"])
     server_certificate: Generation = Field(1, description="the server's certificate, 397 days", examples=["2"])
     inside_certificates: Generation = Field(1, description="the containers' certificates, 397 days", examples=["2"])
     outgoing_certificate: Generation = Field(1, description="what we show to modalities that we send to, 397 days", examples=["2"])
-    modality_days: Annotated[int, Field(ge=30, le=3650)] = Field(1095, description="lifetime of the modalities' certificates in days", examples=["1095"])
+    modality_days: Annotated[int, Field(ge=30, le=3650)] = Field(
+        1095, description="lifetime of the modalities' certificates in days", examples=["1095"]
+    )
 
     # -- watching
     log_days: Annotated[int, AfterValidator(_allowed("a log retention in days", LOG_DAYS))] = Field(
@@ -278,7 +298,9 @@ class Settings(_Model):
         for key, text in texts.items():
             field = _FIELDS.get(key)
             if field is None:
-                problems.append(_problem(key, None, f"is no setting; there are {', '.join(sorted(_FIELDS))}", f"pulumi config rm {PROJECT}:{key}"))
+                problems.append(
+                    _problem(key, None, f"is no setting; there are {', '.join(sorted(_FIELDS))}", f"pulumi config rm {PROJECT}:{key}")
+                )
                 continue
             try:
                 given[key] = json.loads(text) if field in _STRUCTURED else text
@@ -293,7 +315,9 @@ class Settings(_Model):
             # What is fine by itself, so that the rules across fields speak in the same run.
             settings = cls.model_validate({key: value for key, value in given.items() if key not in wrong})
         problems += [
-            _problem(key, None, "stands in the stack's file in plain, where everybody reads it: make a new one, and encrypt that", _remedy(key))
+            _problem(
+                key, None, "stands in the stack's file in plain, where everybody reads it: make a new one, and encrypt that", _remedy(key)
+            )
             for key, name in _FIELDS.items()
             if name in _SECRET and texts.get(key) and f"{PROJECT}:{key}" not in encrypted
         ]
@@ -314,7 +338,10 @@ def _across(s: Settings) -> Iterator[tuple[str, str]]:
         if not networks:
             yield key, "is required and has no default, so that nobody opens a port by accident"
         elif EVERYWHERE in networks and not s.open_to_the_world:
-            yield key, f"opens the port to the whole internet; if that is meant, say it twice: pulumi config set {PROJECT}:openToTheWorld true"
+            yield (
+                key,
+                f"opens the port to the whole internet; if that is meant, say it twice: pulumi config set {PROJECT}:openToTheWorld true",
+            )
     if s.dicom_port == s.web_port:
         yield "webPort", f"is the DICOM port too ({s.dicom_port})"
     if s.database_limit_gb * 100 < s.database_storage_gb * 126:
@@ -335,7 +362,7 @@ def _shown(key: str, value: object) -> str | None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     first = text.splitlines()[0] if text else "''"
-    return first if first == text and len(first) <= 80 else f"{first[:77]}..."  # noqa: PLR2004 - a line of a terminal
+    return first if first == text and len(first) <= 80 else f"{first[:77]}..."
 
 
 def _problem(key: str, value: str | None, why: str, remedy: str) -> str:
@@ -354,7 +381,7 @@ def _remedy(key: str) -> str:
     return f"pulumi config set {PROJECT}:{key} {example}"
 
 
-def _from_pydantic(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of anything
+def _from_pydantic(error: Any) -> str:
     key, *inner = error["loc"]
     where = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inner)
     why = error["msg"].removeprefix("Value error, ")

@@ -102,8 +102,9 @@ class TlsMaterial(pulumi.ComponentResource):
     """The outside authority signs the server's and the modalities' certificates, the inside one those of Orthanc's callers.
 
     Orthanc's own certificate has a third authority to itself: Orthanc uses it in both directions and trusts the inside one, so
-    whoever stole an inside certificate of Orthanc's could call Orthanc with it. Outside everything is RSA, which even old scanners know; inside P-256, whose handshakes cost a fraction. The authorities' keys
-    and the modalities' exist in the encrypted state alone; those that the host needs go to Secrets Manager (ConfigRelease).
+    whoever stole an inside certificate of Orthanc's could call Orthanc with it. Outside everything is RSA, which even old scanners
+    know; inside P-256, whose handshakes cost a fraction. The authorities' keys and the modalities' exist in the encrypted state
+    alone; those that the host needs go to Secrets Manager (HostSecrets).
     pulumi-tls never renews by itself (its issue 39), and a stack must not change because time passes: a number does.
     """
 

@@ -45,9 +45,7 @@ def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
 
 
 def validate_stack(args: StackValidationArgs, report: ReportViolation) -> None:
-    resources = {
-        r.urn: Resource(kind=r.resource_type, name=r.name, props=known(r.props), protected=r.opts.protect) for r in args.resources
-    }
+    resources = {r.urn: Resource(kind=r.resource_type, name=r.name, props=known(r.props), protected=r.opts.protect) for r in args.resources}
     urns = {id(resource): urn for urn, resource in resources.items()}
     for resource, message in broken_together(resources.values()):
         report(message, urns[id(resource)])

@@ -18,6 +18,7 @@ from typing import Any, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import boto3  # type: ignore[import-untyped]  # Amazon gives it no types
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,8 +130,7 @@ class Laboratory:
 
     def outputs(self, stack: str) -> Mapping[str, Any]:
         told = json.loads(self.pulumi("stack", "output", "--json", "--show-secrets", stack=stack, quiet=True).said)
-        assert isinstance(told, dict)
-        return told
+        return dict(told)
 
     def state(self, stack: str, *, secrets: bool = False) -> str:
         words = ["stack", "export", *(["--show-secrets"] if secrets else [])]
@@ -138,8 +138,6 @@ class Laboratory:
 
     def aws(self, service: str) -> Any:
         """An independent client of the emulated AWS: Amazon's own, not the provider that made things."""
-        import boto3
-
         return boto3.client(
             service,
             region_name=REGION,

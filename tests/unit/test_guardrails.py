@@ -142,7 +142,8 @@ def test_it_fires(check: Callable[..., Iterator[str]], kind: str, name: str, cha
 
 
 @pytest.mark.parametrize(
-    ("kind", "props"), [("aws:ec2/natGateway:NatGateway", {}), ("aws:ec2/keyPair:KeyPair", {}), ("aws:ec2/securityGroupRule:SecurityGroupRule", {})]
+    ("kind", "props"),
+    [("aws:ec2/natGateway:NatGateway", {}), ("aws:ec2/keyPair:KeyPair", {}), ("aws:ec2/securityGroupRule:SecurityGroupRule", {})],
 )
 def test_some_kinds_are_refused_as_such(kind: str, props: dict[str, Any]) -> None:
     tags = found("Vpc").props["tags"]
@@ -159,7 +160,9 @@ def test_an_open_port_passes_only_when_it_is_confirmed() -> None:
     assert list(broken(replace(rule, props={**rule.props, "cidrIpv4": "0.0.0.0/0", "tags": tags}))) == []
 
 
-@pytest.mark.parametrize("name", ["database-instance", "encryption-key", "secrets-keys", "tls-inside-1-authority", "tls-orthanc-1-authority"])
+@pytest.mark.parametrize(
+    "name", ["database-instance", "encryption-key", "secrets-keys", "tls-inside-1-authority", "tls-orthanc-1-authority"]
+)
 def test_a_kept_stack_protects_it(name: str) -> None:
     everything = [m.resource for m in deployed("prod").made]
     loose = [replace(r, protected=False) if r.name == name else r for r in everything]

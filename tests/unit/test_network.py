@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from infra.network import layout
 
-VPCS = st.integers(16, 24).flatmap(lambda p: st.integers(0, 2 ** (p - 8) - 1).map(lambda n: IPv4Network((10 * 2**24 + n * 2 ** (32 - p), p))))
+VPCS = st.integers(16, 24).flatmap(
+    lambda p: st.integers(0, 2 ** (p - 8) - 1).map(lambda n: IPv4Network((10 * 2**24 + n * 2 ** (32 - p), p)))
+)
 ZONES = st.lists(st.sampled_from("abcdef"), min_size=2, max_size=4, unique=True)
 
 

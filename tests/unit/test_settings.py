@@ -10,6 +10,8 @@ import pytest
 import yaml
 from pydantic_core import to_jsonable_python
 
+from config_templates import Database
+from infra.database import max_connections
 from infra.settings import _FIELDS, DATABASE_CLASSES, MACHINES, Settings, SettingsError
 from laptop import certificates
 from tests.unit.recording import LEAST, ROOT, request
@@ -47,7 +49,15 @@ def test_nothing_said_names_both_ports_and_how_to_set_them() -> None:
 
 
 def test_every_problem_is_reported_at_once_also_across_fields() -> None:
-    said = complaint(zones=["a"], instanceType="t2.nano", databaseLimitGb="30", databaseStorageGb="25", webPort="11112", aet="TOO_LONG_FOR_DICOM", frobnicate="1")
+    said = complaint(
+        zones=["a"],
+        instanceType="t2.nano",
+        databaseLimitGb="30",
+        databaseStorageGb="25",
+        webPort="11112",
+        aet="TOO_LONG_FOR_DICOM",
+        frobnicate="1",
+    )
     for key in ("zones", "instanceType", "databaseLimitGb", "webPort", "aet", "frobnicate"):
         assert f"orthanc:{key}" in said, key
     assert said.count("remedy: pulumi config") == 6
@@ -147,16 +157,13 @@ def test_the_stacks_files_say_what_settings_knows(stack: str) -> None:
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_each_instance_type_is_of_its_architecture_and_has_room(name: str) -> None:
-    family = name.split(".")[0]
+    family = name.partition(".")[0]
     assert MACHINES[name].architecture == ("arm64" if "g" in family[1:] else "x86_64")
     assert MACHINES[name].memory_mb >= 2048
 
 
 @pytest.mark.parametrize("name", DATABASE_CLASSES)
 def test_each_database_class_bears_the_pools_of_two_orthancs(name: str) -> None:
-    from config_templates import Database  # noqa: PLC0415
-    from infra.database import max_connections  # noqa: PLC0415
-
     pool = Database(host="db").index_connections + 1
     reserved = 10  # superuser_reserved_connections (3), reserved_connections, and what RDS itself holds
     assert 2 * pool + reserved <= 0.8 * max_connections(name)
