@@ -222,7 +222,7 @@ def user_data(props: Props) -> str:
 # -- what AWS demands, and an emulator does not check ----------------------------------------------------------------------
 
 
-def host_can_start(kind: str, props: Props) -> Iterator[str]:
+def host_starts(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:ec2/launchTemplate:LaunchTemplate":
         size = len(user_data(props).encode())
         if size > USER_DATA_BYTES:
@@ -232,6 +232,9 @@ def host_can_start(kind: str, props: Props) -> Iterator[str]:
             yield "containers could reach the host's credentials: IMDSv2 with one hop is required"
         if not str(props.get("imageId")).startswith("resolve:ssm:"):
             yield "a fixed AMI grows old: resolve:ssm: finds the newest"
+
+
+def host_is_replaced(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:autoscaling/group:Group":
         hooks = [h for h in props.get("initialLifecycleHooks") or [] if h["lifecycleTransition"].endswith("INSTANCE_LAUNCHING")]
         if not hooks:
@@ -307,11 +310,14 @@ def database_is_sound(kind: str, props: Props) -> Iterator[str]:
                 yield f"{name} must be {value}: nobody reads along, and no patient stands in a log"
 
 
-def does_what_it_is_for(kind: str, props: Props) -> Iterator[str]:
+def network_does_what_it_is_for(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:ec2/natGateway:NatGateway":
         yield "a NAT gateway costs more than the host: the database needs no way out, the host has a public address"
     if kind == "aws:ec2/vpcEndpoint:VpcEndpoint" and props.get("vpcEndpointType") == "Gateway" and not props.get("routeTableIds"):
         yield "a gateway endpoint without route tables does nothing"
+
+
+def watched(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:cloudwatch/logGroup:LogGroup" and not props.get("retentionInDays"):
         yield "keeps its logs, and costs, for ever"
     if kind == "aws:cloudwatch/metricAlarm:MetricAlarm":
@@ -319,6 +325,9 @@ def does_what_it_is_for(kind: str, props: Props) -> Iterator[str]:
             yield "tells nobody"
         if len(str(props.get("alarmDescription") or "")) < 40:
             yield "does not say what to do"
+
+
+def archives_stay(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:s3/bucketVersioning:BucketVersioning" and (props.get("versioningConfiguration") or {}).get("status") != "Enabled":
         yield "an archive that is superseded would be gone"
     if kind == "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration":
@@ -327,6 +336,9 @@ def does_what_it_is_for(kind: str, props: Props) -> Iterator[str]:
                 yield "deletes archives by age, the current one too"
             if int((rule.get("noncurrentVersionExpiration") or {}).get("noncurrentDays", 0)) < KEEP_DAYS:
                 yield f"keeps superseded archives for less than {KEEP_DAYS} days"
+
+
+def certificates_are_sound(kind: str, props: Props) -> Iterator[str]:
     if kind == "tls:index/locallySignedCert:LocallySignedCert":
         if _true(props.get("isCaCertificate")):
             yield "a leaf must not be an authority"
@@ -368,11 +380,15 @@ CHECKS: Final[tuple[Callable[[str, Props], Iterator[str]], ...]] = (
     tagged,
     pinned,
     no_secret_in_plain,
-    host_can_start,
+    host_starts,
+    host_is_replaced,
     key_lets_in,
     least_privilege,
     database_is_sound,
-    does_what_it_is_for,
+    network_does_what_it_is_for,
+    watched,
+    archives_stay,
+    certificates_are_sound,
 )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pulumi
 
-from config_templates import places
 from infra.host import OrthancHost
 from infra.release import ConfigRelease
 from infra.secrets import HostSecrets
@@ -15,7 +14,7 @@ from infra.stack import Stack
 from infra.tls import TlsMaterial
 
 
-def of(
+def of(  # noqa: PLR0913, PLR0917 - one for each place that an output comes from
     s: Settings, stack: Stack, host: OrthancHost, tls: TlsMaterial, secrets: HostSecrets, release: ConfigRelease
 ) -> Mapping[str, object]:
     port = "" if s.web_port == 443 else f":{s.web_port}"
@@ -30,10 +29,8 @@ def of(
         "proven": stack.path("proven"),
         "next": {
             "password": f"pulumi stack output passwords --show-secrets --stack {stack.name}",
-            "enrol": "pulumi config set --path 'orthanc:modalities[N].aet' AET, .may[0] store; pulumi up; "
-            f"then hand over: pulumi stack output modalities --show-secrets --stack {stack.name}",
+            "enrol": f"docs/aws.md, Modalities; then hand over: pulumi stack output modalities --show-secrets --stack {stack.name}",
             "trust": f"pulumi stack output authority --stack {stack.name} > authority.pem, and import it where people browse",
             "status": f"aws ssm get-parameter --name {stack.path('proven')} --query Parameter.Value --output text",
-            "inside-names": f"a modality that receives images shows a certificate for {places.modality_host('AET')}",
         },
     }

@@ -332,8 +332,7 @@ _STRUCTURED: Final = ("dicom_cidrs", "web_cidrs", "modalities", "users", "zones"
 _SECRET: Final = ("web_certificate_key",)
 
 
-def _across(s: Settings) -> Iterator[tuple[str, str]]:
-    """Rules that involve several fields: (the setting to change, why)."""
+def _networks(s: Settings) -> Iterator[tuple[str, str]]:
     for key, networks in (("dicomCidrs", s.dicom_cidrs), ("webCidrs", s.web_cidrs)):
         if not networks:
             yield key, "is required and has no default, so that nobody opens a port by accident"
@@ -342,6 +341,11 @@ def _across(s: Settings) -> Iterator[tuple[str, str]]:
                 key,
                 f"opens the port to the whole internet; if that is meant, say it twice: pulumi config set {PROJECT}:openToTheWorld true",
             )
+
+
+def _across(s: Settings) -> Iterator[tuple[str, str]]:
+    """Rules that involve several fields: (the setting to change, why)."""
+    yield from _networks(s)
     if s.dicom_port == s.web_port:
         yield "webPort", f"is the DICOM port too ({s.dicom_port})"
     if s.database_limit_gb * 100 < s.database_storage_gb * 126:

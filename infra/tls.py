@@ -69,7 +69,7 @@ class _Authority:
             opts=pulumi.ResourceOptions(parent=self.owner),
         ).cert_pem
 
-    def issue(
+    def issue(  # noqa: PLR0913 - each is one fact of the certificate
         self,
         name: str,
         uses: Sequence[Use],
