@@ -137,8 +137,8 @@ def _modality(modality: Modality, port: int | None) -> Mapping[str, object]:
         "AllowFindWorklist": "worklist" in modality.may,
         "AllowGet": "get" in modality.may,
         "AllowMove": "move" in modality.may,
-        "AllowStorageCommitment": "store" in modality.may,
-        "AllowNAction": False,
-        "AllowNEventReport": False,
+        # Storage commitment is asked for by N-ACTION, and answered over an association to the modality (PS3.4 annex J).
+        "AllowNAction": "store" in modality.may and port is not None,
+        "AllowEventReport": False,  # the name that Orthanc reads; its documentation says AllowNEventReport
         "AllowTranscoding": True,
     }
