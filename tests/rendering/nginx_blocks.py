@@ -47,6 +47,10 @@ class Block:
             return own[-1].args
         return self.outer.value(name) if self.outer else None
 
+    def pairs(self, name: str) -> dict[str, str]:
+        """Every `name key value;` of this block."""
+        return {child.args[0]: child.args[1] for child in self.all(name)}
+
     def shape(self) -> object:
         """What remains when every value is taken away: names, how many arguments, nesting."""
         return (self.name, len(self.args), [child.shape() for child in self.inner])

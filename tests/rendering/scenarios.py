@@ -100,9 +100,7 @@ _MANY = Service(
     ),
     orthanc_certificate=fingerprint(0xBBBB),
     logs=RotatedFiles(file_mb=3, files=2),
-    limits=Limits(
-        connections_per_address=7, handshake_seconds=5, old_worker_seconds=61, idle_association_seconds=120, dicom_threads=16
-    ),
+    limits=Limits(connections_per_address=7, handshake_seconds=5, old_worker_seconds=61, idle_association_seconds=120, dicom_threads=16),
 )
 
 _NONE = Service(
