@@ -52,8 +52,9 @@ class Block:
         return {child.args[0]: child.args[1] for child in self.all(name)}
 
     def shape(self) -> object:
-        """What remains when every value is taken away: names, how many arguments, nesting."""
-        return (self.name, len(self.args), [child.shape() for child in self.inner])
+        """What remains when every value is taken away: names, how many arguments, nesting. A map's keys are values too."""
+        is_key = self.outer is not None and self.outer.name == "map"
+        return ("" if is_key else self.name, len(self.args), [child.shape() for child in self.inner])
 
 
 def _word(text: str, at: int) -> tuple[str, int]:
