@@ -30,7 +30,7 @@ class Block:
             yield from child.walk()
 
     def all(self, *path: str) -> list[Block]:
-        """The directives at a path of names below this one: all("stream", "server", "listen")."""
+        """Every directive at a path of names below this one, such as "stream", "server", "listen"."""
         found = [self]
         for name in path:
             found = [child for block in found for child in block.inner if child.name == name]

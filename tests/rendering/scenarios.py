@@ -50,7 +50,6 @@ _LAPTOP = Service(
             port=11113,
         ),
     ),
-    orthanc_certificate=fingerprint(0xFFFF),
     logs=RotatedFiles(),
 )
 
@@ -63,7 +62,6 @@ _AWS = Service(
     database=Database(host="orthanc.c9akciq32xyz.eu-central-1.rds.amazonaws.com"),
     users=(User(name="root.ops", role="admin"), User(name="ward-3", role="reader")),
     modalities=(Modality(aet="CT1", may=("store",), certificates=(fingerprint(0xC1),)),),
-    orthanc_certificate=fingerprint(0xAAAA),
     logs=CloudWatchLogs(region="eu-central-1", group="/orthanc/production#1"),
 )
 
@@ -98,7 +96,6 @@ _MANY = Service(
         Modality(aet="ARCHIVE", may=("get",), certificates=(fingerprint(0xD),), address="archive.example.org", port=65535),
         Modality(aet="4711", may=(), certificates=(fingerprint(0x4711),)),
     ),
-    orthanc_certificate=fingerprint(0xBBBB),
     logs=RotatedFiles(file_mb=3, files=2),
     limits=Limits(connections_per_address=7, handshake_seconds=5, old_worker_seconds=61, idle_association_seconds=120, dicom_threads=16),
 )
@@ -110,7 +107,6 @@ _NONE = Service(
     scratch_dir="/var/lib/orthanc/scratch",
     database=Database(host="192.0.2.5"),
     users=(User(name="admin", role="admin"),),
-    orthanc_certificate=fingerprint(0xCCCC),
     logs=RotatedFiles(),
 )
 

@@ -22,10 +22,10 @@ from tests.rendering.scenarios import SCENARIOS, compose_of, fingerprint, modali
 from tests.rendering.scenarios import given as changed
 
 _HOSTILE = "abzAZ019_.-/#~ \t\n\r\0;{}()[]\"'\\$%:,&*!|>@`?=<+^\x85\u2028é"
-_quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+_quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 
 
-def _passing(kind: Any, *more: st.SearchStrategy[str]) -> st.SearchStrategy[str]:  # noqa: ANN401 - an annotated type is no class
+def _passing(kind: Any, *more: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     """Texts that pass `kind`: made of what often breaks files, and of its own letters with one of those in it."""
     adapter: TypeAdapter[str] = TypeAdapter(kind)
 

@@ -67,6 +67,7 @@ def test_every_server_speaks_tls_1_2_and_later_with_authenticated_ciphers_only(s
         (ciphers,) = server.value("ssl_ciphers") or ("",)
         assert all(_AEAD.fullmatch(cipher) for cipher in ciphers.split(":"))
         assert server.value("ssl_session_tickets") == ("off",)
+        assert server.one("ssl_certificate")
 
 
 @every_scenario
@@ -113,6 +114,7 @@ def test_a_modality_is_admitted_by_an_enrolled_certificate_of_the_outside_author
     assert server.one("ssl_client_certificate").args == ("/etc/gateway/outside-authority.crt",)
     assert server.value("ssl_verify_depth") == ("1",)
     assert server.one("js_preread").args == ("association.admit",)
+    assert server.value("ssl_session_cache") == ("off",)  # nobody resumes with a certificate that was struck since
 
 
 @every_scenario
@@ -123,17 +125,17 @@ def test_every_certificate_in_force_leads_to_its_own_modality_and_every_other_to
     for modality in service.modalities:
         for certificate in modality.certificates:
             assert look_up(table, certificate) == modality.aet
-    for stranger in ("", "f" * 40, service.orthanc_certificate):
+    for stranger in ("", "f" * 40):
         assert look_up(table, stranger) == ""
 
 
 @every_scenario
 def test_an_admitted_association_goes_to_orthanc_under_the_name_in_its_certificate(service: Service) -> None:
     server = _incoming(gateway(service))
-    assert server.pairs("set")["$orthanc"] == places.ORTHANC_HOST
+    assert server.pairs("set") == {"$what": "dicom-in", "$orthanc": places.ORTHANC_HOST}
     assert server.one("proxy_pass").args == (f"$orthanc:{places.ORTHANC_DICOM_PORT}",)
     assert server.one("proxy_ssl_name").args == (places.ORTHANC_HOST,)
-    assert server.one("proxy_ssl_trusted_certificate").args == ("/etc/gateway/inside-authority.crt",)
+    assert server.one("proxy_ssl_trusted_certificate").args == ("/etc/gateway/orthanc-authority.crt",)
     assert server.one("proxy_ssl_certificate").args == ("/etc/gateway/gateway.crt",)
 
 
@@ -145,6 +147,7 @@ def test_each_modality_with_an_address_has_a_port_of_its_own_and_no_other_has(se
     assert {_port(server) for server in outgoing} == set(ports.values())
     for server in outgoing:
         values = server.pairs("set")
+        assert values["$what"] == "dicom-out"
         modality = receivers[values["$receiver_aet"]]
         address = f"[{modality.address}]" if ":" in str(modality.address) else modality.address
         assert _port(server) == ports[modality.aet]
@@ -161,8 +164,45 @@ def test_only_orthanc_may_use_an_outgoing_port(service: Service) -> None:
         if _port(server) == places.GATEWAY_DICOM_PORT:
             continue
         assert server.one("js_preread").args == ("association.release",)
-        assert server.pairs("set")["$orthanc_certificate"] == service.orthanc_certificate
-        assert server.one("ssl_verify_client").args[0].startswith("optional")  # association.release refuses who shows none
+        assert server.one("ssl_verify_client").args == ("on",)
+        assert server.one("ssl_client_certificate").args == ("/etc/gateway/orthanc-authority.crt",)
+
+
+@every_scenario
+def test_the_script_is_loaded_and_sees_enough_of_the_first_pdu(service: Service) -> None:
+    nginx = gateway(service)
+    assert nginx.one("load_module").args[0].endswith("/ngx_stream_js_module.so")
+    assert nginx.one("stream", "js_import").args == ("association", "from", f"{places.MOUNTS['nginx'][1]}/association.js")
+    for server in nginx.all("stream", "server"):
+        (size,) = server.value("preread_buffer_size") or ("",)
+        assert int(size.removesuffix("k")) * 1024 >= 42  # where the AE titles end
+
+
+@every_scenario
+def test_names_inside_docker_are_looked_up_again_when_a_container_was_made_anew(service: Service) -> None:
+    nginx = gateway(service)
+    for context in ("stream", "http"):
+        assert nginx.one(context, "resolver").args[:2] == ("127.0.0.11", "valid=5s")
+    for block in nginx.walk():
+        assert not block.all("proxy_pass") or "$" in block.one("proxy_pass").args[0]  # a plain name is looked up once, at start
+
+
+@every_scenario
+def test_nginx_writes_nowhere_but_to_its_temporary_directory_and_its_two_streams(service: Service) -> None:
+    nginx = gateway(service)
+    assert nginx.one("daemon").args == ("off",)
+    assert nginx.one("pid").args[0].startswith("/tmp/")
+    for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):  # their defaults lie below a read-only prefix
+        assert nginx.one("http", f"{kind}_temp_path").args[0].startswith("/tmp/")
+    logs = [block for block in nginx.walk() if block.name in {"access_log", "error_log"} and block.args != ("off",)]
+    assert {block.args[0] for block in logs} == {"/dev/stdout", "/dev/stderr"}
+
+
+@every_scenario
+def test_the_error_log_tells_why_an_association_was_refused_and_never_debugs(service: Service) -> None:
+    nginx = gateway(service)
+    assert nginx.one("error_log").args == ("/dev/stderr", "notice")
+    assert [block.args[1] for block in nginx.one("stream").walk() if block.name == "error_log"] == ["info"]  # where nginx says so
 
 
 @every_scenario
@@ -174,7 +214,7 @@ def test_the_script_finds_every_variable_that_it_reads(service: Service) -> None
     everywhere = {directive.args[0] for directive in stream.all("js_var")} | {table.args[1] for table in stream.all("map")}
     own = {
         "association.admit": {"enrolled_aet", "called_aet", "calling_aet"},
-        "association.release": {"orthanc_certificate", "receiver_aet", "called_aet", "calling_aet"},
+        "association.release": {"receiver_aet", "called_aet", "calling_aet"},
     }
     assert read == set().union(*own.values())
     for server in stream.all("server"):
@@ -327,7 +367,7 @@ def test_the_web_page_is_passed_to_orthanc_under_the_name_in_its_certificate(ser
     assert location.pairs("set")["$orthanc"] == places.ORTHANC_HOST
     assert location.one("proxy_pass").args == (f"https://$orthanc:{places.ORTHANC_HTTPS_PORT}",)
     assert location.one("proxy_ssl_name").args == (places.ORTHANC_HOST,)
-    assert location.one("proxy_ssl_trusted_certificate").args == ("/etc/gateway/inside-authority.crt",)
+    assert location.one("proxy_ssl_trusted_certificate").args == ("/etc/gateway/orthanc-authority.crt",)
 
 
 @every_scenario
@@ -422,3 +462,9 @@ def test_the_logs_tell_who_did_what_and_how_it_ended(service: Service) -> None:
         assert f"${variable}" in dicom
     for variable in ("remote_user", "request_method", "path", "ssl_protocol", "ssl_cipher", "status", "bytes_sent"):
         assert f"${variable}" in web
+
+
+@every_scenario
+def test_every_file_that_the_host_delivers_for_the_probe_is_the_one_that_it_reads(service: Service) -> None:
+    read = set(re.findall(r'HOME / "([\w.-]+)"', render(service)["probe/probe.py"]))
+    assert read == {*places.SECRETS["probe"], "modalities.json"}
