@@ -402,6 +402,35 @@ def test_failed_logins_are_slowed_and_nothing_else_is(service: Service) -> None:
     assert _page(nginx).one("error_page").args == ("401", "=", "@login")
 
 
+@every_scenario
+def test_orthancs_own_refusals_are_slowed_too_and_a_browser_asks_for_the_password_again(service: Service) -> None:
+    nginx = gateway(service)
+    assert _page(nginx).one("proxy_intercept_errors").args == ("on",)
+    (login,) = (location for location in _web(nginx).all("location") if location.args == ("@login",))
+    assert login.one("limit_req_status").args == ("429",)
+    assert login.pairs("add_header")["WWW-Authenticate"].startswith("Basic ")
+    assert login.one("try_files").args[-1] == "=401"
+    assert not login.all("return")  # it would come before the limit
+
+
+@every_scenario
+def test_a_page_of_orthanc_is_framed_by_itself_only_and_tells_neither_type_nor_address_away(service: Service) -> None:
+    nginx = gateway(service)
+    headers = _web(nginx).pairs("add_header")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert not _page(nginx).all("add_header")  # one of its own would replace them all
+    assert _page(nginx).one("proxy_hide_header").args == ("Server",)
+
+
+@every_scenario
+def test_orthanc_learns_under_which_address_it_is_seen_and_can_answer_in_links(service: Service) -> None:
+    headers = _page(gateway(service)).pairs("proxy_set_header")
+    assert headers["Host"] == "$http_host"
+    assert headers["Forwarded"] == "host=$http_host;proto=https"
+
+
 # -- logs -----------------------------------------------------------------------------------------------------------------
 
 # With the query in them, or taken from it, or from a header that repeats it.
