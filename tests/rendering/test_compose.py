@@ -113,6 +113,16 @@ def test_a_container_waits_for_the_health_of_what_it_needs(service: Service) -> 
 
 
 @every_scenario
+def test_nginx_reads_what_is_mounted_and_lets_its_connections_end(service: Service) -> None:
+    nginx = containers_of(service)["nginx"]
+    assert nginx["entrypoint"] == ["nginx"]
+    assert nginx["command"] == ["-c", f"{places.MOUNTS['nginx'][1]}/nginx.conf"]
+    assert nginx["stop_signal"] == "SIGQUIT"
+    assert nginx["ulimits"]["nofile"] >= 8192
+    assert all(port.keys() == {"published", "target", "protocol", "mode"} for port in nginx["ports"])  # on every address, IPv6 too
+
+
+@every_scenario
 def test_orthancs_health_check_is_the_probe_that_reaches_the_database(service: Service) -> None:
     seen = places.MOUNTS["probe"][1]
     assert containers_of(service)["orthanc"]["healthcheck"]["test"] == ["CMD", "python3", f"{seen}/probe.py", "health"]
@@ -191,6 +201,13 @@ def test_every_temporary_file_system_is_bounded_and_its_containers_own(service: 
             assert {f"uid={uid}", f"gid={gid}", "mode=0700"} <= set(options.split(",")), line
             assert re.search(r"(^|,)size=\d+m(,|$)", options), line
             assert ("exec" in options.split(",")) is (target == "/run/orthanc/plugins"), line
+
+
+@every_scenario
+def test_a_container_can_write_to_its_temporary_file_systems_where_its_image_needs_them(service: Service) -> None:
+    needed = {"orthanc": {"/tmp", "/run/orthanc/plugins"}, "nginx": {"/tmp"}, "postgres": {"/tmp", "/var/run/postgresql"}}
+    targets = {name: {line.partition(":")[0] for line in container["tmpfs"]} for name, container in containers_of(service).items()}
+    assert targets == {name: needed[name] for name in targets}
 
 
 @every_scenario

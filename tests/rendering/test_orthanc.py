@@ -112,6 +112,7 @@ _SECURE: Json = {
     "DicomTlsTrustedCertificates": "/etc/orthanc/inside-authority.crt",
     "DicomTlsRemoteCertificateRequired": True,
     "DicomTlsMinimumProtocolVersion": 4,
+    "MaximumPduLength": 131072,  # the largest that it takes
     "SaveJobs": False,
     "DeidentifyLogs": True,
     "HttpPort": places.ORTHANC_HTTPS_PORT,
@@ -198,6 +199,29 @@ def test_the_database_is_reached_by_verified_tls_with_a_password_from_a_file(ser
     assert all(len(values) == 1 for values in options.values())
 
 
+@every_scenario
+def test_a_dead_database_is_noticed_and_a_standby_is_not_written_to(service: Service) -> None:
+    options = parse_qs(urlsplit(orthanc_of(service)["PostgreSQL"]["ConnectionUri"]).query)
+    assert options["target_session_attrs"] == ["read-write"]
+    assert 1 <= int(options["connect_timeout"][0]) <= 10
+    idle, interval, count = (int(options[f"keepalives_{name}"][0]) for name in ("idle", "interval", "count"))
+    assert idle + interval * count <= 60
+    assert int(options["tcp_user_timeout"][0]) <= 30000
+
+
+@every_scenario
+def test_dicomweb_is_on_at_its_usual_addresses_and_speaks_of_https(service: Service) -> None:
+    section = {"Enable": True, "Root": "/dicom-web/", "EnableWado": True, "WadoRoot": "/wado", "Ssl": True}
+    assert orthanc_of(service)["DicomWeb"] == section
+
+
+@every_scenario
+def test_the_bounds_of_the_site_reach_orthanc(service: Service) -> None:
+    rendered = orthanc_of(service)
+    assert rendered["DicomThreadsCount"] == service.limits.dicom_threads
+    assert rendered["DicomScpTimeout"] == service.limits.idle_association_seconds
+
+
 @pytest.mark.xfail(strict=True, reason="an IPv6 address stands in the URI without brackets")
 def test_a_database_at_an_ipv6_address_is_found_too() -> None:
     service = SCENARIOS["aws"]
@@ -268,6 +292,7 @@ def test_orthanc_sends_to_a_modality_by_tls_through_the_gateways_port_of_that_mo
     for modality in service.modalities:
         properties = rendered[modality.aet]
         assert properties["UseDicomTls"] is True
+        assert properties["Manufacturer"] == "Generic"
         if modality.address is None:
             assert properties["Host"].endswith(".invalid")  # RFC 2606: never a host
         else:
