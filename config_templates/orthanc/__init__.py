@@ -11,7 +11,7 @@ from config_templates.places import (
     ORTHANC_DICOM_PORT,
     ORTHANC_HTTPS_PORT,
 )
-from config_templates.routing import outgoing_ports
+from config_templates.routing import endpoint, outgoing_ports
 
 # RFC 9325 (BCP 195) and PS3.15 B.12: forward secrecy and AEAD only. OpenSSL's names; nginx takes the same ones.
 TLS12_CIPHERS = (
@@ -44,7 +44,7 @@ def connection_uri(service: Service) -> str:
         "tcp_user_timeout": 30000,
         "target_session_attrs": "read-write",
     }
-    return f"postgresql://{database.user}@{database.host}:{database.port}/{database.name}?{urlencode(options, safe='/')}"
+    return f"postgresql://{database.user}@{endpoint(database.host, database.port)}/{database.name}?{urlencode(options, safe='/')}"
 
 
 def configuration(service: Service) -> Mapping[str, object]:

@@ -139,7 +139,8 @@ def look_up(table: Block, source: str) -> str:
     if source.lower() in strings:
         return strings[source.lower()]
     for expression, result in expressions:
-        found = re.search(re.sub(r"\(\?<(\w)", r"(?P<\1", expression), source)
+        flags = re.IGNORECASE if expression.startswith("*") else re.NOFLAG
+        found = re.search(re.sub(r"\(\?<(\w)", r"(?P<\1", expression.removeprefix("*")), source, flags)
         if found:
             return found.groupdict().get(result.removeprefix("$"), result) if result.startswith("$") else result
     return fallback.strip()

@@ -15,6 +15,7 @@ from laptop import certificates, study
 from laptop.certificates import Pair
 from laptop.docker import compose, container_id, docker
 from laptop.running import place, wait_healthy
+from laptop.tell import Trouble
 from tests.service.stack import Stack, dcmtk, eventually
 
 
@@ -23,6 +24,15 @@ def _whole_again(stack: Stack) -> Iterator[None]:
     yield
     stack.converge()
     wait_healthy(stack.site, "orthanc", 120)
+    # Orthanc notices at the next image that its connection for pixels broke, and opens another.
+    eventually("images are stored again", lambda: takes_an_image(stack), 30)
+
+
+def takes_an_image(stack: Stack) -> bool:
+    try:
+        return stack.peer("CT1").store(study.series(slices=1, seed="whole again")) == 1
+    except Trouble:
+        return False
 
 
 def show_database_certificate(stack: Stack, pair: Pair) -> None:
