@@ -27,16 +27,26 @@ def _matches(pattern: str, remedy: str) -> Callable[[str], str]:
 
 def _host(value: str) -> str:
     try:
-        return str(ip_address(value))
+        if "%" not in value:  # an IPv6 zone may hold any character, and means something on one machine only
+            return str(ip_address(value))
     except ValueError:
-        return _matches(
-            r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
-            "give a DNS name or an IP address",
-        )(value)
+        pass
+    return _matches(
+        r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+        "give a DNS name or an IP address",
+    )(value)
 
 
 # PS3.5 6.2 allows an AE title more than this; these characters need no quoting in any file, log or certificate.
-Aet = Annotated[str, AfterValidator(_matches(r"[A-Za-z0-9_.-]{1,16}", "an AE title has 1 to 16 letters, digits, '_', '-' or '.'"))]
+Aet = Annotated[
+    str,
+    AfterValidator(
+        _matches(
+            r"(?=.{1,16}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?",
+            "an AE title has 1 to 16 letters, digits, '_', and '-' or '.' inside",
+        )
+    ),
+]
 Image = Annotated[
     str,
     AfterValidator(
@@ -48,19 +58,43 @@ Image = Annotated[
 ]
 # nginx's $ssl_client_fingerprint. SHA-1 is enough to name a certificate that our own authority has signed.
 Fingerprint = Annotated[str, AfterValidator(_matches(r"[0-9a-f]{40}", "a SHA-1 fingerprint is 40 lower-case hex digits"))]
+# nginx's map reads these four as words of its own, quoted or not.
 UserName = Annotated[
-    str, AfterValidator(_matches(r"[a-z][a-z0-9_.-]{0,31}", "a user name starts with a letter and has up to 32 of a-z, 0-9, '_', '-', '.'"))
+    str,
+    AfterValidator(
+        _matches(
+            r"(?!(default|include|hostnames|volatile)$)[a-z][a-z0-9_.-]{0,31}",
+            "a user name starts with a letter and has up to 32 of a-z, 0-9, '_', '-', '.'",
+        )
+    ),
 ]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Directory = Annotated[str, AfterValidator(_matches(r"/[^$\n\"':]*[^$\n\"':/]", "give an absolute path without quotes, '$' or ':'"))]
+Directory = Annotated[
+    str,
+    AfterValidator(
+        _matches(
+            r"(/(?!\.{1,2}(/|$))[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\U00010000-\U0010ffff$\"':\\/]+)+",
+            "give an absolute path without '..', quotes, '\\\\', '$' or ':'",
+        )
+    ),
+]
 Name = Annotated[str, AfterValidator(_matches(r"[a-z][a-z0-9_-]{0,62}", "a name has a-z, 0-9, '_' and '-'"))]
 LogName = Annotated[str, AfterValidator(_matches(r"[A-Za-z0-9_./#-]{1,512}", "a log group's name has letters, digits and '_./#-'"))]
+
+
+def _some(values: tuple[str, ...]) -> tuple[str, ...]:
+    # Unlike Field(min_length=1), this does not complain besides when an item is wrong.
+    if not values:
+        raise ValueError("give at least 1 item")
+    return values
+
+
 Right = Literal["store", "find", "worklist", "move", "get"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, strict=True, revalidate_instances="always")
 
 
 class Modality(_Model):
@@ -71,7 +105,7 @@ class Modality(_Model):
 
     aet: Aet
     may: tuple[Right, ...]
-    certificates: tuple[Fingerprint, ...] = Field(min_length=1)
+    certificates: Annotated[tuple[Fingerprint, ...], AfterValidator(_some)]
     address: Host | None = None
     port: Port | None = None
 
@@ -92,8 +126,8 @@ class User(_Model):
 class Account(_Model):
     """The numeric user and group that one container runs as."""
 
-    uid: int = Field(ge=0, le=2**31)
-    gid: int = Field(ge=0, le=2**31)
+    uid: int = Field(ge=1, le=2**31)
+    gid: int = Field(ge=1, le=2**31)
 
 
 class Container(_Model):

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config_templates import orthanc, places
 from config_templates.model import CloudWatchLogs, RotatedFiles, Service
-from config_templates.routing import outgoing_ports
+from config_templates.routing import endpoint, outgoing_ports
 
 _HERE = Path(__file__).parent
 
@@ -40,6 +40,8 @@ def render(service: Service) -> Mapping[str, str]:
 
     Pure: the same service gives the same bytes. Secrets are no part of it (places.SECRETS lists what the host adds).
     """
+    # A value that was never validated (model_copy, an unresolved Output) would be printed as a word.
+    service = Service.model_validate(service)
     configuration = _json(orthanc.configuration(service))
     values = {
         **{name: getattr(service, name) for name in type(service).model_fields},
@@ -78,11 +80,11 @@ def _receivers(service: Service) -> list[Mapping[str, object]]:
         {
             "aet": m.aet,
             "port": ports[m.aet],
-            "target": f"[{m.address}]:{m.port}" if ":" in m.address else f"{m.address}:{m.port}",
+            "target": endpoint(m.address, m.port),
             "name": places.modality_host(m.aet),
         }
         for m in service.modalities
-        if m.address is not None
+        if m.address is not None and m.port is not None
     ]
 
 

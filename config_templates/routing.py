@@ -6,7 +6,12 @@ from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 FIRST_PORT = 20000
-PORTS = 40000
+PORTS = 12768  # up to 32767: above, Linux takes the local ports of outgoing connections, and nginx makes many
+
+
+def endpoint(host: str, port: int) -> str:
+    """HOST:PORT, with the brackets that an IPv6 address needs there."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def outgoing_ports(aets: Iterable[str]) -> Mapping[str, int]:

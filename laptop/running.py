@@ -39,10 +39,26 @@ def converge(site: Site, images: Images) -> Mapping[str, str | None]:
 
 
 def reload_gateway(site: Site) -> None:
-    """Let nginx take its new files without dropping an association. Raises Trouble, and changes nothing, when it refuses them."""
+    """Let nginx take its new files without dropping an association, and return when none but new workers accept.
+
+    Raises Trouble when nginx refuses the files; it then goes on with the old ones.
+    """
     command = ("exec", "-T", "nginx", "nginx", "-c", "/etc/gateway/nginx.conf")
     compose(site.home, *command, "-q", "-t")
+    old = _accepting_workers(site)
     compose(site.home, *command, "-s", "reload")
+    end = time.monotonic() + 30
+    while old & (now := _accepting_workers(site)) or not now:
+        if time.monotonic() > end:
+            raise Trouble(f"nginx has not taken its new configuration within 30 s.\n{_last_words(site.home)}")
+        time.sleep(0.1)
+
+
+def _accepting_workers(site: Site) -> set[str]:
+    """The process ids of nginx's workers, without those that only end what they began (nginx renames these)."""
+    script = 'for p in /proc/[0-9]*; do echo "${p#/proc/} $(tr "\\0" " " <$p/cmdline)"; done 2>/dev/null'
+    listed = compose(site.home, "exec", "-T", "nginx", "sh", "-c", script)
+    return {line.split()[0] for line in listed.splitlines() if line.strip().endswith("nginx: worker process")}
 
 
 def hold_modalities(site: Site) -> str:

@@ -11,7 +11,7 @@ from config_templates.places import (
     ORTHANC_DICOM_PORT,
     ORTHANC_HTTPS_PORT,
 )
-from config_templates.routing import outgoing_ports
+from config_templates.routing import endpoint, outgoing_ports
 
 # RFC 9325 (BCP 195) and PS3.15 B.12: forward secrecy and AEAD only. OpenSSL's names; nginx takes the same ones.
 TLS12_CIPHERS = (
@@ -44,7 +44,7 @@ def connection_uri(service: Service) -> str:
         "tcp_user_timeout": 30000,
         "target_session_attrs": "read-write",
     }
-    return f"postgresql://{database.user}@{database.host}:{database.port}/{database.name}?{urlencode(options, safe='/')}"
+    return f"postgresql://{database.user}@{endpoint(database.host, database.port)}/{database.name}?{urlencode(options, safe='/')}"
 
 
 def configuration(service: Service) -> Mapping[str, object]:
@@ -137,8 +137,8 @@ def _modality(modality: Modality, port: int | None) -> Mapping[str, object]:
         "AllowFindWorklist": "worklist" in modality.may,
         "AllowGet": "get" in modality.may,
         "AllowMove": "move" in modality.may,
-        "AllowStorageCommitment": "store" in modality.may,
-        "AllowNAction": False,
-        "AllowNEventReport": False,
+        # Storage commitment is asked for by N-ACTION, and answered over an association to the modality (PS3.4 annex J).
+        "AllowNAction": "store" in modality.may and port is not None,
+        "AllowEventReport": False,  # the name that Orthanc reads; its documentation says AllowNEventReport
         "AllowTranscoding": True,
     }

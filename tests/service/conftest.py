@@ -1,0 +1,50 @@
+"""The service that all tests of this folder share: real containers, brought up once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from laptop.docker import check_engine, docker
+from laptop.running import down
+from laptop.tell import Trouble
+from tests.service.stack import Stack
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("service")
+
+
+def _missing() -> str | None:
+    try:
+        check_engine()
+    except Trouble as trouble:
+        return str(trouble)
+    lacking = [program for program in ("storescu", "storescp", "openssl") if shutil.which(program) is None]
+    return f"not installed: {', '.join(lacking)} ('make test' installs them)" if lacking else None
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    missing = _missing()
+    if missing:
+        pytest.skip(missing)
+    in_use = docker("network", "ls", "--filter", "name=no-metadata", "--format", "{{.Name}}").split()
+    others = [name for name in in_use if not name.startswith("orthanc-test")]
+    if others:
+        pytest.exit(f"another service runs here ({others[0]}); stop it first: make demo-down", returncode=1)
+    for leftover in docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project=orthanc-test").split():
+        docker("rm", "--force", "--volumes", leftover)
+    subprocess.run(["docker", "volume", "rm", "orthanc-test_database"], capture_output=True, check=False)
+    home = tmp_path_factory.mktemp("service")
+    running = Stack(home)
+    yield running
+    down(running.site, forget_data=True)
