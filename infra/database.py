@@ -48,7 +48,7 @@ def max_connections(instance_class: str) -> int:
 class EncryptedRdsArgs:
     stack: Stack
     vpc_id: pulumi.Input[str]
-    subnet_ids: pulumi.Input[Sequence[str]]
+    subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
     client_security_group_id: pulumi.Input[str]
     kms_key_arn: pulumi.Input[str]
     instance_class: str
@@ -86,7 +86,6 @@ class EncryptedRds(pulumi.ComponentResource):
             ip_protocol="tcp",
             from_port=PORT,
             to_port=PORT,
-            description="the host",
             tags=stack.tags("database-from-host"),
             opts=child,
         )
@@ -148,5 +147,5 @@ class EncryptedRds(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, protect=stack.keep, depends_on=logs),
         )
         self.address = instance.address
-        self.secret_arn = instance.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn if secrets else "")
+        self.secret_arn = instance.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn or "")
         self.register_outputs({"address": self.address, "secret_arn": self.secret_arn})

@@ -48,7 +48,7 @@ class OrthancHostArgs:
     settings: Settings
     stack: Stack
     vpc_id: pulumi.Input[str]
-    subnet_ids: pulumi.Input[Sequence[str]]
+    subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
     database_cidrs: Sequence[str]
     kms_key_arn: pulumi.Input[str]
 
@@ -80,24 +80,27 @@ class OrthancHost(pulumi.ComponentResource):
             min_size=1,
             max_size=1,
             vpc_zone_identifiers=args.subnet_ids,
-            launch_template={"id": template.id, "version": template.latest_version.apply(str)},
+            launch_template=autoscaling.GroupLaunchTemplateArgs(id=template.id, version=template.latest_version.apply(str)),
             # A hook of the group itself: a separate resource would come after the first instance.
             initial_lifecycle_hooks=[
-                {
-                    "name": access.LAUNCH_HOOK,
-                    "lifecycle_transition": "autoscaling:EC2_INSTANCE_LAUNCHING",
-                    "heartbeat_timeout": HOOK_SECONDS,
-                    "default_result": "ABANDON",
-                }
+                autoscaling.GroupInitialLifecycleHookArgs(
+                    name=access.LAUNCH_HOOK,
+                    lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
+                    heartbeat_timeout=HOOK_SECONDS,
+                    default_result="ABANDON",
+                )
             ],
             wait_for_capacity_timeout=CAPACITY_WAIT,
             # Another template version replaces the host. One at a time: two would fight for the address.
-            instance_refresh={"strategy": "Rolling", "preferences": {"min_healthy_percentage": 0, "max_healthy_percentage": 100}},
+            instance_refresh=autoscaling.GroupInstanceRefreshArgs(
+                strategy="Rolling",
+                preferences=autoscaling.GroupInstanceRefreshPreferencesArgs(min_healthy_percentage=0, max_healthy_percentage=100),
+            ),
             max_instance_lifetime=args.settings.host_days * _DAY_SECONDS,
             health_check_type="EC2",
-            enabled_metrics=["GroupInServiceInstances", "GroupPendingInstances"],
+            enabled_metrics=[autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES, autoscaling.Metric.GROUP_PENDING_INSTANCES],
             # Instances and volumes are tagged by the template.
-            tags=[{"key": k, "value": v, "propagate_at_launch": False} for k, v in stack.tags("host").items()],
+            tags=[autoscaling.GroupTagArgs(key=k, value=v, propagate_at_launch=False) for k, v in stack.tags("host").items()],
             opts=child,
         )
         self.address = address.public_ip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 from pulumi_aws import cloudwatch, sns
@@ -20,33 +21,26 @@ _PERIOD = 300
 _TRANSACTION_IDS = 1_000_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Alarm:
     """One thing that must not stay unnoticed. `todo` is what the person who is woken reads."""
 
     name: str
     metric: str
+    todo: str
     namespace: str
     dimensions: Mapping[str, str]
     statistic: str
     comparison: str
     threshold: int  # CloudWatch gives fractions back rounded, which would show as drift
     periods: int
-    todo: str
     missing: str = "missing"
 
 
 def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
     """Every alarm of a stack. The metrics in the namespace Orthanc come from the host (docs/aws.md lists them)."""
-
-    def host(name: str, metric: str, todo: str, **more: object) -> Alarm:
-        return Alarm(name=name, metric=metric, todo=todo, namespace=METRICS, dimensions={"Stack": stack.name}, **more)  # type: ignore[arg-type]
-
-    def rds(name: str, metric: str, todo: str, **more: object) -> Alarm:
-        return Alarm(  # type: ignore[misc]
-            name=name, metric=metric, todo=todo, namespace="AWS/RDS", dimensions={"DBInstanceIdentifier": stack.label}, **more
-        )
-
+    host = partial(Alarm, namespace=METRICS, dimensions={"Stack": stack.name})
+    rds = partial(Alarm, namespace="AWS/RDS", dimensions={"DBInstanceIdentifier": stack.label})
     renew = "Raise the number of the certificate that is due (docs/aws.md, Certificates), run pulumi up"
     return [
         host(

@@ -38,8 +38,8 @@ class Network(pulumi.ComponentResource):
     """
 
     vpc_id: pulumi.Output[str]
-    public_subnet_ids: pulumi.Output[Sequence[str]]
-    private_subnet_ids: pulumi.Output[Sequence[str]]
+    public_subnet_ids: pulumi.Output[Sequence[pulumi.Input[str]]]
+    private_subnet_ids: pulumi.Output[Sequence[pulumi.Input[str]]]
     private_cidrs: Sequence[str]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:

@@ -9,8 +9,9 @@ import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha1, sha256
+from hashlib import sha256
 from typing import Any, Final
+from zlib import crc32
 
 import pulumi
 from pulumi_aws import s3, ssm
@@ -71,8 +72,8 @@ def service(settings: Settings, stack: Stack, facts: Facts) -> Service:
 
 
 def _placeholder(name: str) -> str:
-    """Stands for the fingerprint of a certificate that is not made yet; each name has its own."""
-    return sha1(name.encode(), usedforsecurity=False).hexdigest()
+    """Stands for the fingerprint of a certificate that is not made yet; each name has its own, and nobody takes it for a real one."""
+    return f"{crc32(name.encode()):040x}"
 
 
 def facts_from(settings: Settings, known: Mapping[str, Any]) -> Facts:
@@ -146,14 +147,15 @@ class ConfigRelease(pulumi.ComponentResource):
         archive = pulumi.Output.all(known, dict(args.certificates), dict(args.host)).apply(
             lambda parts: pack({**rendered(args.settings, stack, parts[0]), **parts[1], "host.json": _json(parts[2])})
         )
+        # No secret; but a diff should show the changed line of a file (above), and not the archive's 20 KB in base64.
+        content: pulumi.Output[str] = archive.apply(lambda data: pulumi.Output.secret(base64.b64encode(data).decode()))
         digest = archive.apply(lambda data: sha256(data).hexdigest())
         bucket, settled = self._bucket(name, args)
         upload = s3.BucketObjectv2(
             f"{name}-archive",
             bucket=bucket.id,
             key=KEY,
-            # No secret; but a diff should show the changed line of a file (above), and not the archive's 20 KB in base64.
-            content_base64=pulumi.Output.secret(archive.apply(lambda data: base64.b64encode(data).decode())),
+            content_base64=content,
             content_type="application/gzip",
             metadata={"sha256": digest},
             tags=stack.tags("release"),

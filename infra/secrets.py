@@ -68,15 +68,19 @@ class HostSecrets(pulumi.ComponentResource):
             version = secretsmanager.SecretVersion(
                 f"{name}-{role}",
                 secret_id=secret.id,
-                secret_string=pulumi.Output.secret(pulumi.Output.json_dumps(fields)),
+                secret_string=pulumi.Output.json_dumps(pulumi.Output.secret(fields)),
                 opts=child,
             )
             places.append(pulumi.Output.all(secret.arn, version.version_id).apply(partial(_places, tuple(fields))))
             arns.append(secret.arn)
         self.files = pulumi.Output.all(*places).apply(lambda parts: {file: place for part in parts for file, place in part.items()})
         self.arns = arns
-        self.passwords = pulumi.Output.secret({u.name: made[u.name] for u in args.users})
+        self.passwords = pulumi.Output.all(**{u.name: made[u.name] for u in args.users}).apply(_as_secret)
         self.register_outputs({"files": self.files})
+
+
+def _as_secret(passwords: Mapping[str, str]) -> pulumi.Output[Mapping[str, str]]:
+    return pulumi.Output.secret(passwords)
 
 
 def _places(files: Sequence[str], version: Sequence[str]) -> Mapping[str, Mapping[str, str]]:

@@ -21,11 +21,17 @@ Use = Literal["server_auth", "client_auth"]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A certificate, and its key unless a modality keeps that to itself."""
+class Certificate:
+    """A certificate whose key somebody else has."""
 
     certificate: pulumi.Output[str]
-    key: pulumi.Output[str] | None
+
+
+@dataclass(frozen=True)
+class Pair(Certificate):
+    """A certificate and its key."""
+
+    key: pulumi.Output[str]
 
     @classmethod
     def given(cls, certificate: str, key: str) -> Self:
@@ -116,7 +122,7 @@ class TlsMaterial(pulumi.ComponentResource):
     gateway: Pair
     probe: Pair
     outgoing: Pair
-    modalities: Mapping[str, Mapping[int, Pair]]
+    modalities: Mapping[str, Mapping[int, Certificate]]
 
     def __init__(self, name: str, args: TlsMaterialArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("orthanc:infra:TlsMaterial", name, {}, opts)
@@ -167,13 +173,13 @@ class TlsMaterial(pulumi.ComponentResource):
         return _Authority(owner=self, prefix=prefix, number=number, key=key, certificate=certificate)
 
     @staticmethod
-    def _modality(outside: _Authority, modality: Modality, number: int, days: int) -> Pair:
+    def _modality(outside: _Authority, modality: Modality, number: int, days: int) -> Certificate:
         # It is a client when it sends or asks, and a server when images are sent to it.
         name = f"modality-{modality.aet}-{number}"
         uses: Sequence[Use] = ("client_auth", "server_auth")
         request = modality.requests.get(number)
         if request is not None:
-            return Pair(outside.sign(name, request, uses, days), None)
+            return Certificate(outside.sign(name, request, uses, days))
         return outside.issue(name, uses, algorithm="RSA", days=days, dns=[places.modality_host(modality.aet)])
 
     def enrolled(self) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
@@ -201,7 +207,7 @@ class TlsMaterial(pulumi.ComponentResource):
             str(number): {
                 "certificate": pair.certificate,
                 "authority": self.outside_authority,
-                **({} if pair.key is None else {"key": pair.key}),
+                **({"key": pair.key} if isinstance(pair, Pair) else {}),
             }
             for number, pair in self.modalities[aet].items()
         }

@@ -41,7 +41,7 @@ def _known_item(props: Any, key: str | int) -> Any:
 
 def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
     for message in broken(Resource(kind=args.resource_type, name=args.name, props=known(args.props), protected=args.opts.protect)):
-        report(message)
+        report(message, None)
 
 
 def validate_stack(args: StackValidationArgs, report: ReportViolation) -> None:

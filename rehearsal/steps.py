@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import Any
 
 from infra.certificates import fingerprint
 from rehearsal.laboratory import Laboratory, RehearsalError
@@ -180,8 +180,11 @@ def secrets(lab: Laboratory) -> str:
     searched = 0
     known: set[str] = set()
     for stack in ("dev", "prod"):
-        for resource in json.loads(lab.state(stack, secrets=True))["deployment"]["resources"]:
-            known |= set(_values(resource.get("outputs", {})))
+        text = lab.state(stack, secrets=True)
+        known |= set(re.findall(r"PRIVATE KEY-----(?:\\+n|\n)([A-Za-z0-9+/]{40,64})", text))  # a key's first line, however escaped
+        for resource in json.loads(text)["deployment"]["resources"]:
+            if resource["type"] == "random:index/randomPassword:RandomPassword":
+                known.add(json.loads(resource["outputs"]["result"]["plaintext"]))
     manager = lab.aws("secretsmanager")
     for entry in manager.list_secrets()["SecretList"]:
         value = manager.get_secret_value(SecretId=entry["ARN"]).get("SecretString", "")
@@ -198,18 +201,6 @@ def secrets(lab: Laboratory) -> str:
             require(secret not in text, f"{where} holds a secret in plain")
     require("-----BEGIN CERTIFICATE-----" in places["dev's release"], "the release is not readable: the search itself is broken")
     return f"{len(known)} secrets, {searched} searches, none found"
-
-
-def _values(outputs: Mapping[str, Any]) -> list[str]:
-    """What identifies each secret among a resource's outputs: a password, or the second line of a key."""
-    found = []
-    for name, value in outputs.items():
-        plain = json.loads(value["plaintext"]) if isinstance(value, dict) and "plaintext" in value else value
-        if isinstance(plain, str) and "PRIVATE KEY-----" in plain:
-            found.append(plain.splitlines()[1])
-        elif isinstance(plain, str) and name == "result":
-            found.append(plain)
-    return found
 
 
 # -- change ----------------------------------------------------------------------------------------------------------------
@@ -282,8 +273,9 @@ def refuse(lab: Laboratory) -> str:
     require(told.code != 0, "prod was destroyed")
     require("protected" in told.said and "unprotect" in told.said, f"it does not say why, or how:\n{told.said[-2000:]}")
     require(lab.aws("rds").describe_db_instances(DBInstanceIdentifier="orthanc-prod")["DBInstances"], "the database is gone")
-    (line,) = {line.strip() for line in told.said.splitlines() if "database-instance" in line and "protected" in line} or {""}
-    return line[:160] or "it names what is protected, and how to unprotect it"
+    named = re.findall(r"::(\S+)\" cannot be deleted", told.said)
+    require("database-instance" in named, f"it does not name the database:\n{told.said[-2000:]}")
+    return f"it names {len(named)} that are protected, the database among them, and how to unprotect each; nothing was deleted"
 
 
 def leave(lab: Laboratory) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pulumi
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from pulumi.runtime import mocks, set_all_config
 
@@ -138,6 +139,7 @@ def deploy(settings: Mapping[str, object], program: Callable[[], object] = whole
 
     run()
     monitor = pulumi.runtime.settings.get_monitor()
+    assert isinstance(monitor, mocks.MockMonitor)
     registered = monitor.get_registered_resources()
     by_name = {tuple(urn.split("::")[2:]): urn for urn in registered}
     for (kind, name), inputs in recorder.asked.items():
@@ -152,5 +154,5 @@ def request(name: str) -> str:
     key = certificates.make_key("rsa")
     alternative = x509.SubjectAlternativeName([x509.DNSName(name)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-    made = builder.add_extension(alternative, critical=False).sign(key, certificates.hashes.SHA256())
+    made = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
     return made.public_bytes(Encoding.PEM).decode()

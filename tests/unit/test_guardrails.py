@@ -13,6 +13,7 @@ import pytest
 
 from infra import guardrails
 from infra.guardrails import NOT_KNOWN, Resource, broken, broken_together
+from infra.stack import CONFIRMED, OPEN_TAG
 from tests.unit.test_stack import deployed
 
 Change = Callable[[dict[str, Any]], object]
@@ -26,9 +27,10 @@ def found(kind: str, name: str = "") -> Resource:
 def put(path: str, value: object) -> Change:
     def change(props: dict[str, Any]) -> None:
         *way, last = path.split(".")
+        place: Any = props
         for step in way:
-            props = props[int(step)] if step.isdigit() else props[step]  # type: ignore[call-overload]
-        props[last] = value
+            place = place[int(step)] if step.isdigit() else place[step]
+        place[last] = value
 
     return change
 
@@ -156,7 +158,7 @@ def test_every_check_has_a_case() -> None:
 
 def test_an_open_port_passes_only_when_it_is_confirmed() -> None:
     rule = found("SecurityGroupIngressRule", "host-dicom")
-    tags = {**rule.props["tags"], guardrails.OPEN_TAG: guardrails.CONFIRMED}
+    tags = {**rule.props["tags"], OPEN_TAG: CONFIRMED}
     assert list(broken(replace(rule, props={**rule.props, "cidrIpv4": "0.0.0.0/0", "tags": tags}))) == []
 
 
