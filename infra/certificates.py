@@ -1,4 +1,4 @@
-"""Pure questions about certificates in PEM: what is one's fingerprint, may this one be signed or served?"""
+"""Pure questions about certificates in PEM: what is one's fingerprint, may this one be signed, or served."""
 
 from __future__ import annotations
 

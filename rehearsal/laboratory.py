@@ -77,8 +77,8 @@ class Laboratory:
 
     def __enter__(self) -> Self:
         gaps = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "gaps")}
-        log = (self.home / "emulator.log").open("w")
-        self.emulator = subprocess.Popen(["aws-emulator", "-p", str(self.port)], env=gaps, stdout=log, stderr=log)
+        with (self.home / "emulator.log").open("w") as log:
+            self.emulator = subprocess.Popen(["aws-emulator", "-p", str(self.port)], env=gaps, stdout=log, stderr=log)
         for _ in range(300):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

@@ -50,7 +50,7 @@ def files(lab: Laboratory, at: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def preview(lab: Laboratory) -> str:
-    """Preview both stacks with the guardrails"""
+    """Preview both stacks with the guardrails."""
     seconds = []
     for stack in ("dev", "prod"):
         lab.pulumi("stack", "init", stack)
@@ -63,7 +63,7 @@ def preview(lab: Laboratory) -> str:
 
 
 def guardrail(lab: Laboratory) -> str:
-    """A change that breaks a guardrail is stopped in the preview"""
+    """A change that breaks a guardrail is stopped in the preview."""
     path = lab.project / "infra/database.py"
     text = path.read_text(encoding="utf-8")
     try:
@@ -77,7 +77,7 @@ def guardrail(lab: Laboratory) -> str:
 
 
 def bad_settings(lab: Laboratory) -> str:
-    """Bad settings stop it, all at once"""
+    """Bad settings stop it, all at once."""
     path = lab.project / "Pulumi.dev.yaml"
     text = path.read_text(encoding="utf-8")
     try:
@@ -97,7 +97,7 @@ def bad_settings(lab: Laboratory) -> str:
 
 
 def up(lab: Laboratory) -> str:
-    """Create dev and prod in one account, with the guardrails watching"""
+    """Create dev and prod in one account, with the guardrails watching."""
     seconds = {}
 
     def make(stack: str) -> None:
@@ -109,7 +109,7 @@ def up(lab: Laboratory) -> str:
 
 
 def unchanged(lab: Laboratory) -> str:
-    """Again: no change, no drift, nothing uploaded"""
+    """Again: no change, no drift, nothing uploaded."""
     before = pointer(lab, "dev"), pointer(lab, "prod")
 
     def again(stack: str) -> None:
@@ -126,7 +126,7 @@ def unchanged(lab: Laboratory) -> str:
 
 
 def meant(lab: Laboratory) -> str:
-    """Ask AWS, with another client, whether what exists is what was meant"""
+    """Ask AWS, with another client, whether what exists is what was meant."""
     checks = 0
     for stack, kept in (("dev", False), ("prod", True)):
         label = f"orthanc-{stack}"
@@ -176,7 +176,7 @@ def meant(lab: Laboratory) -> str:
 
 
 def secrets(lab: Laboratory) -> str:
-    """Search state, previews and releases for every secret, by its value"""
+    """Search state, previews and releases for every secret, by its value."""
     searched = 0
     known: set[str] = set()
     for stack in ("dev", "prod"):
@@ -207,7 +207,7 @@ def secrets(lab: Laboratory) -> str:
 
 
 def enrol(lab: Laboratory) -> str:
-    """Enrol a modality: only its certificate, the release and the pointer change, and the diff names it"""
+    """Enrol a modality: only its certificate, the release and the pointer change, and the diff names it."""
     before = pointer(lab, "dev")
     lab.say("dev", modalities=[{"aet": "CT1", "may": ["store"]}, {"aet": "MR7", "may": ["store", "find"]}])
     plan = lab.plan("dev")
@@ -227,7 +227,7 @@ def enrol(lab: Laboratory) -> str:
 
 
 def renew(lab: Laboratory) -> str:
-    """Renew a modality with overlap, then strike its old certificate"""
+    """Renew a modality with overlap, then strike its old certificate."""
     mr7 = {"aet": "MR7", "may": ["store", "find"]}
     old = fingerprint(lab.outputs("dev")["modalities"]["CT1"]["1"]["certificate"])
     other = fingerprint(lab.outputs("dev")["modalities"]["MR7"]["1"]["certificate"])
@@ -245,7 +245,7 @@ def renew(lab: Laboratory) -> str:
 
 
 def grow(lab: Laboratory) -> str:
-    """Change the instance type: another template version, the host is replaced, the database is not touched"""
+    """Change the instance type: another template version, the host is replaced, the database is not touched."""
 
     def version() -> str:
         (group,) = lab.aws("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=["orthanc-dev"])["AutoScalingGroups"]
@@ -268,7 +268,7 @@ def grow(lab: Laboratory) -> str:
 
 
 def refuse(lab: Laboratory) -> str:
-    """A kept stack refuses to be destroyed, and says how"""
+    """A kept stack refuses to be destroyed, and says how."""
     told = lab.pulumi("destroy", "--yes", stack="prod", code=None)
     require(told.code != 0, "prod was destroyed")
     require("protected" in told.said and "unprotect" in told.said, f"it does not say why, or how:\n{told.said[-2000:]}")
@@ -279,7 +279,7 @@ def refuse(lab: Laboratory) -> str:
 
 
 def leave(lab: Laboratory) -> str:
-    """Destroy dev; say keep: false to prod, then destroy it too; ask AWS what is left"""
+    """Destroy dev; say keep: false to prod, then destroy it too; ask AWS what is left."""
 
     def out(stack: str) -> None:
         if stack == "prod":

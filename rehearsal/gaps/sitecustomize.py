@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, ARG001, INP001 - it runs inside the emulator, whose classes have no types
 """Loaded by the emulator's own Python (PYTHONPATH): what moto does not do, and this stack uses.
 
 - a group's maximum instance lifetime is taken and forgotten, so that every refresh shows drift

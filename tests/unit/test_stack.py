@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import tarfile
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from config_templates import places
-from infra.access import WITHOUT_RESOURCE
+from infra.access import METRICS, WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
 from laptop import certificates
 from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request
@@ -258,6 +259,12 @@ def test_every_alarm_tells_what_to_do_and_watches_what_exists() -> None:
     body = json.loads(stack.one("cloudwatch/dashboard")["dashboardBody"])
     assert {w["properties"]["metrics"][0][1] for w in body["widgets"]} == {a["metricName"] for a in made.values()}
     assert not deployed("dev").of("cloudwatch/dashboard")
+
+
+def test_the_documentation_lists_the_metrics_that_alarms_wait_for() -> None:
+    alarms = deployed("dev").of("cloudwatch/metricAlarm").values()
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/aws.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(listed) == {a["metricName"] for a in alarms if a["namespace"] == METRICS}
 
 
 def test_logs_end_and_are_encrypted_by_a_key_that_lets_their_service_in() -> None:
