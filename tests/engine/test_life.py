@@ -23,5 +23,5 @@ def test_step(step: Step, laboratory: Laboratory) -> None:
     if _Broken.step is not None:
         pytest.skip(f"needs what {_Broken.step} would have left")
     _Broken.step = step.__name__
-    print(step(laboratory))
+    print(step(laboratory))  # noqa: T201 - what it found, in the log of a run with -s
     _Broken.step = None
