@@ -42,9 +42,7 @@ def make_key(kind: KeyKind) -> Key:
 
 
 def _pem(key: Key) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
 def _name(common_name: str) -> x509.Name:

@@ -61,7 +61,7 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
     _check_web(site)
 
     tell.step("Where it lies: in PostgreSQL, index and pixels")
-    query = f"psql --no-psqlrc --username postgres --dbname orthanc --expanded --command \"{_WHERE_IT_LIES}\""
+    query = f'psql --no-psqlrc --username postgres --dbname orthanc --expanded --command "{_WHERE_IT_LIES}"'
     shown = compose(home, "exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", "sh", "-c", query)
     for line in shown.strip().splitlines()[1:]:
         tell.detail(line)
@@ -113,8 +113,11 @@ def _what_next(site: Site, seconds: float) -> None:
     tell.detail(f"DICOM:            localhost:{site.plan.dicom_port}, AE title {site.plan.aet}, mutual TLS, certificates in {bundle}")
     tell.detail("")
     tell.detail("What to try next")
-    tell.detail("send your own:    storescu -aet {0} -aec {1} +tls {2}/{0}.key {2}/{0}.crt +cf {3} localhost {4} FILE.dcm".format(
-        DEMO_AET, site.plan.aet, bundle, authority, site.plan.dicom_port))
+    tell.detail(
+        "send your own:    storescu -aet {0} -aec {1} +tls {2}/{0}.key {2}/{0}.crt +cf {3} localhost {4} FILE.dcm".format(
+            DEMO_AET, site.plan.aet, bundle, authority, site.plan.dicom_port
+        )
+    )
     tell.detail("another modality: make demo-enrol AET=CT1        (make demo-strike AET=CT1 refuses it again)")
     tell.detail("who did what:     make demo-logs")
     tell.detail("stop, keep data:  make demo-down                 leave nothing behind: make demo-clean")

@@ -20,13 +20,15 @@ def docker(*arguments: str, seconds: int = 600, stdin: str | None = None) -> str
 def attempt(*arguments: str, seconds: int = 600, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run `docker`; the caller looks at the exit code."""
     try:
-        return subprocess.run(
-            ["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False, input=stdin
-        )
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False, input=stdin)
     except FileNotFoundError:
-        raise Trouble("docker is not installed. 'make prerequisites' installs it on Debian and Ubuntu; elsewhere see docs.docker.com.") from None
+        raise Trouble(
+            "docker is not installed. 'make prerequisites' installs it on Debian and Ubuntu; elsewhere see docs.docker.com."
+        ) from None
     except subprocess.TimeoutExpired:
-        raise Trouble(f"'docker {' '.join(arguments[:6])}' did not end within {seconds} s. Is the engine well? Try 'docker info'.") from None
+        raise Trouble(
+            f"'docker {' '.join(arguments[:6])}' did not end within {seconds} s. Is the engine well? Try 'docker info'."
+        ) from None
 
 
 def check_engine() -> None:
@@ -35,9 +37,7 @@ def check_engine() -> None:
     if info.returncode != 0:
         reason = info.stderr.strip().splitlines()[-1] if info.stderr.strip() else "no answer"
         if "permission denied" in reason:
-            raise Trouble(
-                f"you may not use Docker ({reason}). Join its group, 'sudo usermod -aG docker $USER', and log in again."
-            )
+            raise Trouble(f"you may not use Docker ({reason}). Join its group, 'sudo usermod -aG docker $USER', and log in again.")
         raise Trouble(f"Docker Engine does not answer ({reason}). Start it: Docker Desktop, or 'sudo systemctl start docker'.")
     compose = attempt("compose", "version", "--short", seconds=30)
     if compose.returncode != 0:

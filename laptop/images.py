@@ -100,9 +100,7 @@ def _build_base() -> None:
             log.open("wb") as complaints,
             subprocess.Popen([*become_root, "sh", "-c", script], stdout=subprocess.PIPE, stderr=complaints) as bootstrap,
         ):
-            imported = subprocess.run(
-                ["docker", "import", "-", _BASE], stdin=bootstrap.stdout, capture_output=True, text=True, check=False
-            )
+            imported = subprocess.run(["docker", "import", "-", _BASE], stdin=bootstrap.stdout, capture_output=True, text=True, check=False)
         if bootstrap.returncode != 0 or imported.returncode != 0:
             remove_images([_BASE])
             raise Trouble(f"no stand-in could be built: {imported.stderr}{log.read_text(errors='replace')[-600:]}")

@@ -51,9 +51,7 @@ class Peer:
             StudyRootQueryRetrieveInformationModelGet,
         ):
             entity.add_requested_context(context)
-        return entity.associate(
-            self.host, self.port, ae_title=called or self.called, tls_args=(self.context(), self.host)
-        )
+        return entity.associate(self.host, self.port, ae_title=called or self.called, tls_args=(self.context(), self.host))
 
     @contextmanager
     def association(self) -> Iterator[Association]:

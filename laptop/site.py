@@ -1,11 +1,11 @@
 """One imaging service on this machine: what it says (site.json), its keys and passwords, and how it is brought to run.
 
-    HOME/site.json       what the service is: ports, users, modalities
-    HOME/keys/           authorities, certificates and keys, passwords; the originals
-    HOME/modalities/     for each modality the bundle that its vendor needs
-    HOME/compose.yaml    rendered
-    HOME/run/            the stable directories that the containers mount, each for its one user
-    HOME/scratch/        Orthanc's temporary files
+HOME/site.json       what the service is: ports, users, modalities
+HOME/keys/           authorities, certificates and keys, passwords; the originals
+HOME/modalities/     for each modality the bundle that its vendor needs
+HOME/compose.yaml    rendered
+HOME/run/            the stable directories that the containers mount, each for its one user
+HOME/scratch/        Orthanc's temporary files
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ class Site:
         """
         kind: certificates.KeyKind = "rsa" if side == "outside" else "ecdsa"
         stored = self._stored(f"{side}-authority")
-        return stored or self._keep(
-            f"{side}-authority", certificates.make_authority(f"{self.plan.project} {side} authority", kind)
-        )
+        return stored or self._keep(f"{side}-authority", certificates.make_authority(f"{self.plan.project} {side} authority", kind))
 
     def server(self) -> Pair:
         return self._leaf("server", "outside", "rsa", ("server",), own_names(), certificates.SERVER_DAYS)
@@ -169,9 +167,7 @@ class Site:
         stored = self._stored(name)
         if stored and certificates.signed_by(stored.certificate, authority.certificate):
             return stored
-        return self._keep(
-            name, certificates.issue(authority, name, kind=kind, usages=usages, names=names, days=days)
-        )
+        return self._keep(name, certificates.issue(authority, name, kind=kind, usages=usages, names=names, days=days))
 
     # -- what the containers get --------------------------------------------------------------------------------------
 
@@ -197,9 +193,7 @@ class Site:
                         may=m.may,
                         address=m.address,
                         port=m.port,
-                        certificates=tuple(
-                            certificates.fingerprint(self.modality(m.aet, number).certificate) for number in m.certificates
-                        ),
+                        certificates=tuple(certificates.fingerprint(self.modality(m.aet, number).certificate) for number in m.certificates),
                     )
                     for m in self.plan.modalities
                 ),

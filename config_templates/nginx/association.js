@@ -20,13 +20,14 @@ function refuse(s, why) {
 
 // Reads the titles into $called_aet and $calling_aet, and lets the association pass when `judge` finds nothing wrong.
 function read(s, judge) {
-    s.on('upstream', (data, flags) => {
+    s.on('upstream', (data) => {
         if (data.length > 0 && data[0] !== A_ASSOCIATE_RQ) {
             s.off('upstream');
-            return refuse(s, 'the first bytes are no DICOM association request');
+            refuse(s, 'the first bytes are no DICOM association request');
+            return;
         }
         if (data.length < TITLES_END) {
-            return flags.last ? refuse(s, 'the association request broke off') : undefined;
+            return;  // the rest is waited for, no longer than preread_timeout
         }
         s.off('upstream');
         const called = title(data, 10);
@@ -34,7 +35,7 @@ function read(s, judge) {
         s.variables.called_aet = called;
         s.variables.calling_aet = calling;
         const why = judge(called, calling);
-        return why ? refuse(s, why) : s.done();
+        why ? refuse(s, why) : s.done();
     });
 }
 

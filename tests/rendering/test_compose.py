@@ -254,13 +254,14 @@ def test_the_trap_for_the_metadata_address_has_no_room_for_it_to_be_given_to_a_c
 
 
 @every_scenario
-def test_the_laptops_database_is_on_an_internal_network_alone(service: Service) -> None:
+def test_the_laptops_database_is_on_internal_networks_alone(service: Service) -> None:
     parsed = compose_of(service)
     if service.postgres is None:
         assert "database" not in parsed["networks"]
         assert "volumes" not in parsed
         return
-    assert list(parsed["services"]["postgres"]["networks"]) == ["database"]
+    assert set(parsed["services"]["postgres"]["networks"]) == {"database", "no-metadata"}
+    assert parsed["networks"]["no-metadata"]["internal"] is True
     assert parsed["networks"]["database"]["internal"] is True
     assert "database" in parsed["services"]["orthanc"]["networks"]
     assert "database" not in parsed["services"]["nginx"]["networks"]

@@ -50,9 +50,7 @@ class Stack:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        Site.load(home).with_plan(
-            project="orthanc-test", limits=Limits(old_worker_seconds=OLD_WORKER_SECONDS).model_dump()
-        ).save()
+        Site.load(home).with_plan(project="orthanc-test", limits=Limits(old_worker_seconds=OLD_WORKER_SECONDS).model_dump()).save()
         demo.run(home, dicom_port=DICOM_PORT, web_port=WEB_PORT)
         self.images = obtain()
         # The address under which containers reach this machine.

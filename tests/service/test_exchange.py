@@ -138,9 +138,7 @@ def test_dicomweb_stores_finds_and_returns_an_image_bit_for_bit(stack: Stack) ->
     image.save_as(buffer, enforce_file_format=True)
     body = b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + buffer.getvalue() + b"\r\n--edge--\r\n"
     kind = 'multipart/related; type="application/dicom"; boundary=edge'
-    stow = stack.web(
-        "/dicom-web/studies", method="POST", body=body, headers={"Content-Type": kind, "Accept": "application/dicom+json"}
-    )
+    stow = stack.web("/dicom-web/studies", method="POST", body=body, headers={"Content-Type": kind, "Accept": "application/dicom+json"})
     assert stow.status == 200, stow.body
 
     qido = stack.web("/dicom-web/studies?PatientName=Dicomweb*", headers={"Accept": "application/dicom+json"}).json()
