@@ -34,7 +34,8 @@ def key_policy(stack: Stack, account: str) -> dict[str, object]:
             root,
             [
                 *("kms:Describe*", "kms:Get*", "kms:List*", "kms:Put*", "kms:Update*", "kms:Enable*", "kms:Disable*", "kms:Revoke*"),
-                *("kms:TagResource", "kms:UntagResource", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion"),
+                *("kms:CreateAlias", "kms:DeleteAlias", "kms:TagResource", "kms:UntagResource"),
+                *("kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion"),
             ],
         ),
         # Pulumi makes the database, secrets and archives; the host reads secrets and archives; RDS rotates its password.

@@ -267,6 +267,11 @@ def key_lets_in(kind: str, props: Props) -> Iterator[str]:
             for s in granted
         )
 
+    for action in ("kms:Put*", "kms:CreateAlias", "kms:DeleteAlias", "kms:ScheduleKeyDeletion"):
+        if not lets(action, ":root"):
+            yield f"does not let the account {action}: nobody could administer it, pulumi included"
+    if not lets("kms:Decrypt", ":root", '"rds.', '"s3.', '"secretsmanager.'):
+        yield "does not let RDS, S3 and Secrets Manager use it: no database could be made, and no host could read its release"
     if not lets("kms:CreateGrant", '"*"', "kms:ViaService", '"ec2.', "kms:CallerAccount"):
         yield "does not let the group encrypt its host's volume (ViaService ec2, CreateGrant): no host would start"
     if not (lets("kms:Decrypt", "cloudwatch.amazonaws.com") and lets("kms:GenerateDataKey*", "cloudwatch.amazonaws.com")):

@@ -102,6 +102,8 @@ CASES: list[tuple[Callable[[str, Mapping[str, Any]], Iterator[str]], str, str, C
     (guardrails.host_is_replaced, "Group", "", put("waitForCapacityTimeout", "0")),
     (guardrails.host_is_replaced, "Group", "", put("launchTemplate.version", "$Latest")),
     (guardrails.host_is_replaced, "Group", "", put("maxInstanceLifetime", 3600)),
+    (guardrails.key_lets_in, "Key", "", without("Administer")),
+    (guardrails.key_lets_in, "Key", "", without("UseThroughServices")),
     (guardrails.key_lets_in, "Key", "", without("Volumes")),
     (guardrails.key_lets_in, "Key", "", without("Alarms")),
     (guardrails.key_lets_in, "Key", "", without("Logs")),
