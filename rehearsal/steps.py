@@ -274,8 +274,9 @@ def refuse(lab: Laboratory) -> str:
     require("protected" in told.said and "unprotect" in told.said, f"it does not say why, or how:\n{told.said[-2000:]}")
     require(lab.aws("rds").describe_db_instances(DBInstanceIdentifier="orthanc-prod")["DBInstances"], "the database is gone")
     named = re.findall(r"::(\S+)\" cannot be deleted", told.said)
-    require("database-instance" in named, f"it does not name the database:\n{told.said[-2000:]}")
-    return f"it names {len(named)} that are protected, the database among them, and how to unprotect each; nothing was deleted"
+    # The engine stops at the first few, whichever they are.
+    require(named, f"it does not name what is protected:\n{told.said[-2000:]}")
+    return f"it names {', '.join(sorted(named))} as protected, and how to unprotect each; nothing was deleted"
 
 
 def leave(lab: Laboratory) -> str:
