@@ -26,6 +26,7 @@ CLOCK_SKEW = timedelta(minutes=10)  # what peers' clocks may be behind when a ne
 
 Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 KeyKind: TypeAlias = Literal["ecdsa", "rsa"]
+Usage: TypeAlias = Literal["server", "client"]
 _USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
@@ -35,6 +36,16 @@ class Pair:
 
     certificate: str
     key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What a leaf is for: its kind of key, sides of a connection, DNS names and addresses, and life in days."""
+
+    kind: KeyKind
+    usages: Sequence[Usage]
+    names: Sequence[str]
+    days: int
 
 
 def make_key(kind: KeyKind) -> Key:
@@ -96,29 +107,20 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def issue(
-    authority: Pair,
-    common_name: str,
-    *,
-    kind: KeyKind,
-    usages: Sequence[Literal["server", "client"]],
-    names: Sequence[str],
-    days: int,
-    now: datetime | None = None,
-) -> Pair:
-    """A leaf of `authority`; `names` are its DNS names and addresses. `now` is when its life begins."""
+def issue(authority: Pair, common_name: str, profile: Profile, *, now: datetime | None = None) -> Pair:
+    """A leaf of `authority`. `now` is when its life begins."""
     issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
     issuer_key = serialization.load_pem_private_key(authority.key.encode(), password=None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise TypeError("an authority's key is ECDSA or RSA")
-    key = make_key(kind)
+    key = make_key(profile.kind)
     certificate = (
-        _builder(common_name, issuer.subject, key, now, days)
+        _builder(common_name, issuer.subject, key, now, profile.days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(leaf=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in usages]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in profile.usages]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in profile.names]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
     return Pair(certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(), key=_pem(key))

@@ -21,7 +21,7 @@ HOME = Path(__file__).resolve().parent.parent / ".demo"
 DEMO_AET = "DEMO"
 _WHERE_IT_LIES = """
 SELECT (SELECT count(*) FROM resources WHERE resourcetype = 3) AS images,
-       (SELECT count(*) FROM storagearea) AS large_objects,
+       (SELECT count(*) FROM storagearea WHERE type = 1) AS stored_as_large_objects,
        pg_size_pretty(pg_total_relation_size('pg_largeobject')) AS pixels_take,
        (SELECT string_agg(DISTINCT version || ' ' || cipher, ', ') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
          WHERE application_name = 'orthanc') AS orthanc_connects_by
@@ -96,31 +96,37 @@ def _check_web(site: Site) -> None:
 
 
 def _what_next(site: Site, seconds: float) -> None:
-    authority = site.home / "modalities" / DEMO_AET / "authority.crt"
     bundle = site.home / "modalities" / DEMO_AET
-    trust = (
-        f"sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {authority}"
-        if platform.system() == "Darwin"
-        else f"Chromium/Chrome: Settings, Privacy and security, Security, Manage certificates, Authorities, Import\n"
-        f"                  Debian/Ubuntu's own programs: sudo cp {authority} /usr/local/share/ca-certificates/ && sudo update-ca-certificates"
-    )
+    authority = bundle / "authority.crt"
+    dicom, web, aet = site.plan.dicom_port, site.plan.web_port, site.plan.aet
     tell.step(f"Ready, after {seconds:.0f} s")
-    tell.detail(f"web page:         https://localhost:{site.plan.web_port}/")
-    tell.detail(f"user:             admin, or reader, who can only look")
-    tell.detail(f"password:         in {site.home}/keys/admin.password (reader.password)")
-    tell.detail(f"trust the page:   import {authority}")
-    tell.detail(f"                  {trust}")
-    tell.detail(f"DICOM:            localhost:{site.plan.dicom_port}, AE title {site.plan.aet}, mutual TLS, certificates in {bundle}")
-    tell.detail("")
-    tell.detail("What to try next")
-    tell.detail(
-        "send your own:    storescu -aet {0} -aec {1} +tls {2}/{0}.key {2}/{0}.crt +cf {3} localhost {4} FILE.dcm".format(
-            DEMO_AET, site.plan.aet, bundle, authority, site.plan.dicom_port
-        )
+    tell.detail(f"web page    https://localhost:{web}/")
+    tell.detail(f"user        admin: password in {site.home}/keys/admin.password")
+    tell.detail(f"            reader, who can only look: password in {site.home}/keys/reader.password")
+    tell.detail(f"trust       the page's authority is {authority}")
+    for line in _how_to_trust(authority):
+        tell.detail(f"            {line}")
+    tell.detail(f"DICOM       localhost:{dicom}, AE title {aet}, over mutual TLS; a modality's certificate and key: {bundle}")
+
+    tell.step("What to try next")
+    tell.detail("send an image of your own, with dcmtk:")
+    tell.detail(f"    cd {bundle}")
+    tell.detail(f"    storescu -aet {DEMO_AET} -aec {aet} +tls {DEMO_AET}.key {DEMO_AET}.crt +cf authority.crt localhost {dicom} FILE.dcm")
+    tell.detail("let another modality in (and refuse it again):")
+    tell.detail("    make demo-enrol AET=CT1        make demo-strike AET=CT1")
+    tell.detail("see who did what:")
+    tell.detail("    make demo-logs")
+    tell.detail("stop, keeping data and keys (or leave nothing behind):")
+    tell.detail("    make demo-down                 make demo-clean")
+
+
+def _how_to_trust(authority: Path) -> tuple[str, ...]:
+    if platform.system() == "Darwin":
+        return (f"sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {authority}",)
+    return (
+        "Chrome, Chromium: import it in chrome://certificate-manager; Firefox: Settings, Certificates, View, Authorities",
+        f"programs of Debian or Ubuntu: sudo cp {authority} /usr/local/share/ca-certificates/ && sudo update-ca-certificates",
     )
-    tell.detail("another modality: make demo-enrol AET=CT1        (make demo-strike AET=CT1 refuses it again)")
-    tell.detail("who did what:     make demo-logs")
-    tell.detail("stop, keep data:  make demo-down                 leave nothing behind: make demo-clean")
 
 
 def enrol(home: Path, enrolment: Enrolment) -> None:

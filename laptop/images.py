@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +81,11 @@ def _tag(name: str) -> str:
 
 def _build_base() -> None:
     """A minimal Debian as an image, from the machine's own package mirror. Needs debootstrap, and root for its chroot."""
-    if shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
+    prepared = subprocess.run([str(Path(__file__).parent / "prerequisites"), "debootstrap"], capture_output=True, text=True, check=False)
+    if prepared.returncode != 0:
         raise Trouble(
-            "no registry can be reached, and stand-ins can only be built on Debian or Ubuntu with debootstrap "
-            "('sudo apt-get install debootstrap'). Connect to the internet and run 'make demo' again."
+            "no image registry can be reached, and stand-ins can only be built on Debian or Ubuntu "
+            f"({prepared.stderr.strip().removeprefix('error: ')}). Connect to the internet and run 'make demo' again."
         )
     become_root = [] if os.geteuid() == 0 else ["sudo"]
     with TemporaryDirectory(prefix="orthanc-base-") as folder:

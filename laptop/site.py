@@ -27,13 +27,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from config_templates import Account, Container, Database, Limits, Modality, RotatedFiles, Service, User, places, render
 from config_templates.model import Aet, Host, Port, Right
 from laptop import certificates
-from laptop.certificates import Pair
+from laptop.certificates import Pair, Profile, Usage
 from laptop.images import Images
 from laptop.tell import Trouble
 
 Side: TypeAlias = Literal["outside", "inside", "orthanc"]
-Usages: TypeAlias = tuple[Literal["server", "client"], ...]
-_INSIDE: Mapping[str, tuple[Side, Usages, str]] = {
+_INSIDE: Mapping[str, tuple[Side, tuple[Usage, ...], str]] = {
     "orthanc": ("orthanc", ("server", "client"), places.ORTHANC_HOST),
     "gateway": ("inside", ("server", "client"), places.GATEWAY_HOST),
     "probe": ("inside", ("client",), "probe.inside"),
@@ -120,18 +119,20 @@ class Site:
         return stored or self._keep(f"{side}-authority", certificates.make_authority(f"{self.plan.project} {side} authority", kind))
 
     def server(self) -> Pair:
-        return self._leaf("server", "outside", "rsa", ("server",), own_names(), certificates.SERVER_DAYS)
+        profile = Profile(kind="rsa", usages=("server",), names=own_names(), days=certificates.SERVER_DAYS)
+        return self._leaf("server", "outside", profile)
 
     def inside(self, name: Literal["orthanc", "gateway", "probe", "postgres"]) -> Pair:
         side, usages, host = _INSIDE[name]
-        return self._leaf(name, side, "ecdsa", usages, [host], certificates.SERVER_DAYS)
+        return self._leaf(name, side, Profile(kind="ecdsa", usages=usages, names=[host], days=certificates.SERVER_DAYS))
 
     def outgoing(self) -> Pair:
-        return self._leaf("outgoing", "outside", "rsa", ("client",), ["outgoing.orthanc"], certificates.SERVER_DAYS)
+        profile = Profile(kind="rsa", usages=("client",), names=["outgoing.orthanc"], days=certificates.SERVER_DAYS)
+        return self._leaf("outgoing", "outside", profile)
 
     def modality(self, aet: str, number: int) -> Pair:
-        names = [places.modality_host(aet)]
-        return self._leaf(f"modality-{aet}-{number}", "outside", "rsa", ("client", "server"), names, certificates.MODALITY_DAYS)
+        names, days = [places.modality_host(aet)], certificates.MODALITY_DAYS
+        return self._leaf(f"modality-{aet}-{number}", "outside", Profile(kind="rsa", usages=("client", "server"), names=names, days=days))
 
     def password(self, name: str) -> str:
         """The password called `name`, made at its first use. Letters and digits: no file or URI needs to quote it."""
@@ -154,20 +155,13 @@ class Site:
         _write(self.home / "keys" / f"{name}.key", pair.key)
         return pair
 
-    def _leaf(  # noqa: PLR0913 - each is one fact of the certificate
-        self,
-        name: str,
-        side: Side,
-        kind: certificates.KeyKind,
-        usages: Usages,
-        names: list[str],
-        days: int,
-    ) -> Pair:
+    def _leaf(self, name: str, side: Side, profile: Profile) -> Pair:
+        """The certificate called `name`; made anew when it is missing, due, or of another authority."""
         authority = self.authority(side)
         stored = self._stored(name)
         if stored and certificates.signed_by(stored.certificate, authority.certificate):
             return stored
-        return self._keep(name, certificates.issue(authority, name, kind=kind, usages=usages, names=names, days=days))
+        return self._keep(name, certificates.issue(authority, name, profile))
 
     # -- what the containers get --------------------------------------------------------------------------------------
 

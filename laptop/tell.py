@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 
-class Trouble(Exception):
+class Trouble(Exception):  # noqa: N818 - it is what users read, not a fault of the program
     """Something the user can mend: what went wrong, why, and what to do, in one message."""
 
 

@@ -46,7 +46,7 @@ def call(method, path, body=None):
             raise OSError("Orthanc answered {} to {} {}".format(answer.status, method, path))
         return json.loads(content) if content.strip() else None
     except http.client.HTTPException as error:
-        raise OSError("Orthanc broke off: {!r}".format(error))
+        raise OSError("Orthanc broke off: {!r}".format(error)) from None
     finally:
         connection.close()
 

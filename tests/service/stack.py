@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from config_templates import Limits
+from config_templates import Limits, places
 from laptop import certificates, demo
-from laptop.certificates import Pair
+from laptop.certificates import Pair, Profile
 from laptop.docker import compose, container_id, docker
 from laptop.images import obtain
 from laptop.peer import Peer
@@ -146,18 +147,10 @@ class Stack:
         assert isinstance(found, list)
         return next((entry["ID"] for entry in found if entry["Type"] == "Instance"), None)
 
-    def foreign(self, aet: str, *, authority: Pair | None = None, now: object = None, folder: Path) -> Peer:
+    def foreign(self, aet: str, *, authority: Pair | None = None, now: datetime | None = None, folder: Path) -> Peer:
         """A modality whose certificate is not one of ours: of another authority, or ours at another time."""
-        issuer = authority or self.site.authority("outside")
-        pair = certificates.issue(
-            issuer,
-            aet,
-            kind="rsa",
-            usages=("client", "server"),
-            names=[f"{aet.lower()}.modality.orthanc"],
-            days=90,
-            now=now,  # type: ignore[arg-type]
-        )
+        profile = Profile(kind="rsa", usages=("client", "server"), names=[places.modality_host(aet)], days=90)
+        pair = certificates.issue(authority or self.site.authority("outside"), aet, profile, now=now)
         (folder / f"{aet}.crt").write_text(pair.certificate)
         (folder / f"{aet}.key").write_text(pair.key)
         (folder / "authority.crt").write_text(self.site.authority("outside").certificate)

@@ -14,7 +14,8 @@ from config_templates import places
 from laptop import certificates, study
 from laptop.certificates import Pair
 from laptop.docker import compose, container_id, docker
-from laptop.running import place, wait_healthy
+from laptop.running import wait_healthy
+from laptop.site import place
 from laptop.tell import Trouble
 from tests.service.stack import Stack, dcmtk, eventually
 
@@ -51,9 +52,13 @@ def last_health_check(stack: Stack) -> str:
     return lines[-1] if lines else ""
 
 
+def profile(name: str) -> certificates.Profile:
+    return certificates.Profile(kind="ecdsa", usages=("server",), names=[name], days=30)
+
+
 def test_orthanc_refuses_a_database_whose_certificate_another_authority_signed(stack: Stack) -> None:
     stranger = certificates.make_authority("another authority", "ecdsa")
-    pair = certificates.issue(stranger, "postgres", kind="ecdsa", usages=("server",), names=[places.DATABASE_HOST], days=30)
+    pair = certificates.issue(stranger, "postgres", profile(places.DATABASE_HOST))
     with stack.logs_line("orthanc", "certificate verify failed", seconds=40):
         show_database_certificate(stack, pair)
     eventually("the health check fails and says why", lambda: last_health_check(stack).startswith("1 health: "), 30)
@@ -62,7 +67,7 @@ def test_orthanc_refuses_a_database_whose_certificate_another_authority_signed(s
 
 def test_orthanc_refuses_a_database_whose_certificate_has_another_name(stack: Stack) -> None:
     inside = stack.site.authority("inside")
-    pair = certificates.issue(inside, "postgres", kind="ecdsa", usages=("server",), names=["other.inside"], days=30)
+    pair = certificates.issue(inside, "postgres", profile("other.inside"))
     with stack.logs_line("orthanc", r'server certificate for "other\.inside" does not match host name "database\.inside"', seconds=40):
         show_database_certificate(stack, pair)
     eventually("the health check fails and says why", lambda: last_health_check(stack).startswith("1 health: "), 30)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from laptop import certificates, study
-from laptop.running import converge, hold_modalities, place, reload_gateway
-from laptop.site import Enrolment
+from laptop.running import converge, hold_modalities, reload_gateway
+from laptop.site import Enrolment, place
 from laptop.tell import Trouble
 from tests.service.stack import OLD_WORKER_SECONDS, Stack, answer_to, associate_request, eventually, tls_socket
 

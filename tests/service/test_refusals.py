@@ -225,7 +225,8 @@ def test_inside_ports_refuse_plaintext(stack: Stack) -> None:
                 assert not plain.recv(100).startswith(ACCEPTED)
 
 
-def test_only_the_gateways_two_ports_are_published(stack: Stack) -> None:
+@pytest.mark.usefixtures("stack")
+def test_only_the_gateways_two_ports_are_published() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("localhost", places.ORTHANC_HTTPS_PORT), 2)
     with pytest.raises(ConnectionRefusedError):
@@ -241,9 +242,8 @@ def test_garbage_in_place_of_an_association_request(stack: Stack) -> None:
 
 
 def test_an_association_request_that_breaks_off(stack: Stack) -> None:
-    with stack.logs_line("nginx", '"calling":"","called":"".*"upstream":""'):
-        with tls_socket(stack.peer("CT1")) as connection:
-            connection.sendall(associate_request("CT1")[:20])
+    with stack.logs_line("nginx", '"calling":"","called":"".*"upstream":""'), tls_socket(stack.peer("CT1")) as connection:
+        connection.sendall(associate_request("CT1")[:20])
 
 
 @pytest.mark.parametrize(

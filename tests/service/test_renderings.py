@@ -89,8 +89,8 @@ def test_postgresql_starts_with_it_and_lets_orthanc_s_role_in(name: str, stack: 
     command = ["run", "--detach", "--network=none", "--read-only", as_account("postgres"), *tmpfs]
     command += ["--env=POSTGRES_PASSWORD_FILE=/etc/database/superuser-password", *mounts(folder, "postgres"), stack.images.postgres]
     identifier = docker(*command, "postgres", "-c", "config_file=/etc/database/postgresql.conf").strip()
-    ask = f"PGPASSWORD=$(cat /etc/database/orthanc-password) psql 'host=127.0.0.1 port={database.port} user={database.user} {{}}' -Atc"
-    ask = ask.format(f"dbname={database.name} sslmode=require") + " 'CREATE EXTENSION pg_trgm; SELECT ssl FROM pg_stat_ssl WHERE ssl'"
+    login = f"host=127.0.0.1 port={database.port} user={database.user} dbname={database.name} sslmode=require"
+    ask = "PGPASSWORD=$(cat /etc/database/orthanc-password) psql -At \"$0\" -c 'CREATE EXTENSION pg_trgm' -c 'SELECT ssl FROM pg_stat_ssl'"
     try:
         ready = [
             "exec",
@@ -107,6 +107,6 @@ def test_postgresql_starts_with_it_and_lets_orthanc_s_role_in(name: str, stack: 
             database.name,
         ]
         eventually("PostgreSQL is ready", lambda: attempt(*ready).returncode == 0, 40)
-        assert docker("exec", identifier, "sh", "-c", ask).split()[-1] == "t"
+        assert docker("exec", identifier, "sh", "-c", ask, login).split()[-1] == "t"
     finally:
         docker("rm", "--force", "--volumes", identifier)

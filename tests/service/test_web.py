@@ -142,7 +142,8 @@ def test_only_failed_logins_are_slowed(stack: Stack) -> None:
     assert good < slow / 2
 
 
-def test_plain_http_is_no_way_in(stack: Stack) -> None:
+@pytest.mark.usefixtures("stack")
+def test_plain_http_is_no_way_in() -> None:
     connection = http.client.HTTPConnection("localhost", WEB_PORT, timeout=10)
     connection.request("GET", "/studies")
     assert connection.getresponse().status == 400
