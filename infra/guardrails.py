@@ -259,25 +259,30 @@ def key_lets_in(kind: str, props: Props) -> Iterator[str]:
         return
     granted = list(_statements(props["policy"]))
 
-    def lets(action: str, principal: str, *conditions: str) -> bool:
-        return any(
-            action in _list(s["Action"])
-            and principal in json.dumps(s["Principal"])
-            and all(c in json.dumps(s.get("Condition")) for c in conditions)
-            for s in granted
-        )
-
-    for action in ("kms:Put*", "kms:CreateAlias", "kms:DeleteAlias", "kms:ScheduleKeyDeletion"):
-        if not lets(action, ":root"):
-            yield f"does not let the account {action}: nobody could administer it, pulumi included"
-    if not lets("kms:Decrypt", ":root", '"rds.', '"s3.', '"secretsmanager.'):
-        yield "does not let RDS, S3 and Secrets Manager use it: no database could be made, and no host could read its release"
-    if not lets("kms:CreateGrant", '"*"', "kms:ViaService", '"ec2.', "kms:CallerAccount"):
-        yield "does not let the group encrypt its host's volume (ViaService ec2, CreateGrant): no host would start"
-    if not (lets("kms:Decrypt", "cloudwatch.amazonaws.com") and lets("kms:GenerateDataKey*", "cloudwatch.amazonaws.com")):
-        yield "does not let CloudWatch in (Decrypt, GenerateDataKey*): alarms would never reach the encrypted topic"
-    if not lets("kms:Decrypt", '"logs.', "kms:EncryptionContext:aws:logs:arn"):
-        yield "does not let the region's Logs service in: log groups can't be encrypted"
+    needed = (
+        ("kms:Put*", (":root",), "the account: nobody could administer it, pulumi included"),
+        ("kms:CreateAlias", (":root",), "the account: nobody could administer it, pulumi included"),
+        ("kms:DeleteAlias", (":root",), "the account: nobody could administer it, pulumi included"),
+        ("kms:ScheduleKeyDeletion", (":root",), "the account: nobody could administer it, pulumi included"),
+        (
+            "kms:Decrypt",
+            (":root", '"rds.', '"s3.', '"secretsmanager.'),
+            "RDS, S3 and Secrets Manager: no database, and no release for hosts",
+        ),
+        (
+            "kms:CreateGrant",
+            ('"*"', "kms:ViaService", '"ec2.', "kms:CallerAccount"),
+            "the group encrypt its host's volume: no host would start",
+        ),
+        ("kms:Decrypt", ("cloudwatch.amazonaws.com",), "CloudWatch: alarms would never reach the encrypted topic"),
+        ("kms:GenerateDataKey*", ("cloudwatch.amazonaws.com",), "CloudWatch: alarms would never reach the encrypted topic"),
+        ("kms:Decrypt", ('"logs.', "kms:EncryptionContext:aws:logs:arn"), "the region's Logs service: log groups can't be encrypted"),
+    )
+    for action, words, whom in needed:
+        if not any(
+            action in _list(s["Action"]) and all(w in json.dumps([s["Principal"], s.get("Condition")]) for w in words) for s in granted
+        ):
+            yield f"does not let {action} to {whom}"
     for s in granted:
         if "*" in json.dumps(s["Principal"]).replace(":root", "") and "kms:CallerAccount" not in json.dumps(s.get("Condition")):
             yield "lets other accounts in"

@@ -18,6 +18,7 @@ from pulumi.runtime import mocks, set_all_config
 
 from infra.guardrails import Resource
 from laptop import certificates
+from laptop.certificates import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
@@ -33,7 +34,14 @@ LEAST: Mapping[str, object] = {"dicomCidrs": ["198.51.100.0/24"], "webCidrs": ["
 def certificate(name: str) -> certificates.Pair:
     """Some certificate for `name`; made once, because keys take their time."""
     authority = certificates.make_authority("test authority", "ecdsa")
-    return certificates.issue(authority, name, kind="ecdsa", usages=["server"], names=[name], days=30)
+    return certificates.issue(authority, name, Profile(kind="ecdsa", usages=("server",), names=(name,), days=30))
+
+
+@cache
+def web_certificate(days: int = 90) -> certificates.Pair:
+    """What a site might bring along for pacs.example.org."""
+    profile = Profile(kind="rsa", usages=("server",), names=("pacs.example.org",), days=days)
+    return certificates.issue(certificates.make_authority("web authority", "rsa"), "pacs.example.org", profile)
 
 
 def plain(value: Any) -> Any:

@@ -13,8 +13,7 @@ from pydantic_core import to_jsonable_python
 from config_templates import Database
 from infra.database import max_connections
 from infra.settings import _FIELDS, DATABASE_CLASSES, MACHINES, Settings, SettingsError
-from laptop import certificates
-from tests.unit.recording import LEAST, ROOT, request
+from tests.unit.recording import LEAST, ROOT, request, web_certificate
 
 
 def load(**changes: object) -> Settings:
@@ -113,9 +112,7 @@ def test_a_modality_may_bring_its_own_request() -> None:
 
 
 def test_an_own_web_certificate_is_checked_and_its_key_never_shown() -> None:
-    authority = certificates.make_authority("test", "rsa")
-    pair = certificates.issue(authority, "pacs.example.org", kind="rsa", usages=["server"], names=["pacs.example.org"], days=90)
-    long = certificates.issue(authority, "pacs.example.org", kind="rsa", usages=["server"], names=["pacs.example.org"], days=800)
+    pair, long = web_certificate(), web_certificate(800)
 
     def own(certificate: str, key: str, domain: str = "pacs.example.org") -> dict[str, Any]:
         return {"webCertificate": certificate, "webCertificateKey": key, "domainName": domain}

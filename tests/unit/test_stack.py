@@ -17,18 +17,10 @@ import yaml
 from config_templates import places
 from infra.access import METRICS, WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
-from laptop import certificates
-from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request
+from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request, web_certificate
 from tests.unit.test_settings import modality
 
-OWN = certificates.issue(
-    certificates.make_authority("web authority", "rsa"),
-    "pacs.example.org",
-    kind="rsa",
-    usages=["server"],
-    names=["pacs.example.org"],
-    days=90,
-)
+OWN = web_certificate()
 MANY = [modality(aet=f"CT{n}", may=["store", "find", "move", "get"], address=f"198.51.100.{n}", port=104) for n in range(1, 31)]
 
 
