@@ -41,8 +41,7 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
 
     tell.step("Images")
     images = obtain()
-    if not images.standins:
-        tell.detail("the pinned ones")
+    tell.detail("stand-ins ('make demo-clean' forgets them and tries the registry again)" if images.standins else "the pinned ones")
 
     tell.step("Certificates, passwords and configuration")
     site.save()
