@@ -35,7 +35,7 @@ demo-down: $(VENV)/laptop ## stop it, keeping data and keys
 .PHONY: demo-clean
 demo-clean: $(VENV)/laptop ## leave nothing of it behind
 	@$(VENV)/bin/python -m laptop clean
-	@rm -rf $(VENV)
+	@rm -rf $(VENV) config_templates/__pycache__ config_templates/*/__pycache__ laptop/__pycache__
 
 # -- working on it --------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from http.client import HTTPSConnection
 from pathlib import Path
 
 from laptop import study, tell
-from laptop.docker import check_engine, compose
+from laptop.docker import attempt, check_engine, compose
 from laptop.images import forget_standins, obtain
 from laptop.peer import Peer
 from laptop.running import converge, down
@@ -35,17 +35,17 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
     site = Site.load(home)
     ports = {"dicom_port": dicom_port, "web_port": web_port}
     site = site.with_plan(**{name: port for name, port in ports.items() if port is not None})
+    _check_no_orphan(site)
     if DEMO_AET not in {m.aet for m in site.plan.modalities}:
         site = site.enrolled(Enrolment(aet=DEMO_AET))
 
     tell.step("Images")
     images = obtain()
-    if not images.standins:
-        tell.detail("the pinned ones")
+    tell.detail("stand-ins ('make demo-clean' forgets them and tries the registry again)" if images.standins else "the pinned ones")
 
     tell.step("Certificates, passwords and configuration")
     site.save()
-    tell.detail(f"in {site.home}: two authorities, and a certificate for each side of every connection")
+    tell.detail(f"in {site.home}: three authorities, and a certificate for each side of every connection")
 
     tell.step("PostgreSQL, Orthanc and nginx")
     tell.detail("starting, until all three prove that they are healthy")
@@ -67,6 +67,16 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
         tell.detail(line)
 
     _what_next(site, time.monotonic() - started)
+
+
+def _check_no_orphan(site: Site) -> None:
+    """A database of an earlier demo whose folder is gone would let nobody in: its password went with the folder."""
+    volume = f"{site.plan.project}_database"
+    if not site.has_password("database") and attempt("volume", "inspect", volume, seconds=30).returncode == 0:
+        raise Trouble(
+            f"Docker's volume {volume} holds studies of an earlier demo, but its password is not in {site.home}. "
+            f"Run this in the folder where that demo was made, or give its studies up: docker volume rm {volume}"
+        )
 
 
 def _store(peer: Peer) -> None:

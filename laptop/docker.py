@@ -46,7 +46,7 @@ def check_engine() -> None:
 
 def compose(folder: Path, *arguments: str, seconds: int = 600, stdin: str | None = None) -> str:
     """`docker compose` on the compose.yaml of `folder`."""
-    return docker("compose", "--file", str(folder / "compose.yaml"), *arguments, seconds=seconds, stdin=stdin)
+    return docker("compose", "--ansi", "never", "--file", str(folder / "compose.yaml"), *arguments, seconds=seconds, stdin=stdin)
 
 
 def container_id(folder: Path, service: str) -> str:

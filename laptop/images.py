@@ -36,7 +36,6 @@ def obtain() -> Images:
         return Images(**pinned, standins=False)
     built = {name: image_id(_tag(name)) for name in pinned}
     if all(built.values()):
-        tell.detail("stand-ins from Debian's packages, built before ('make demo-clean' forgets them and tries the registry again)")
         return Images(**{name: found or "" for name, found in built.items()}, standins=True)
     for name, reference in pinned.items():
         tell.detail(f"pulling {reference.partition('@')[0]}")

@@ -134,9 +134,15 @@ class Site:
         names, days = [places.modality_host(aet)], certificates.MODALITY_DAYS
         return self._leaf(f"modality-{aet}-{number}", "outside", Profile(kind="rsa", usages=("client", "server"), names=names, days=days))
 
+    def has_password(self, name: str) -> bool:
+        return self._password_file(name).exists()
+
+    def _password_file(self, name: str) -> Path:
+        return self.home / "keys" / f"{name}.password"
+
     def password(self, name: str) -> str:
         """The password called `name`, made at its first use. Letters and digits: no file or URI needs to quote it."""
-        path = self.home / "keys" / f"{name}.password"
+        path = self._password_file(name)
         if not path.exists():
             _write(path, "".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(32)))
         return path.read_text(encoding="utf-8")

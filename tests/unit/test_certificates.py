@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from laptop import certificates
 from laptop.certificates import Pair
-from laptop.site import Enrolment, Plan, Site
+from laptop.site import Enrolment, Plan, Side, Site
 
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 
@@ -41,8 +41,8 @@ def leaves(site: Site) -> dict[str, tuple[Pair, str, set[x509.ObjectIdentifier]]
 
 
 @pytest.mark.parametrize("side", ["outside", "inside", "orthanc"])
-def test_an_authority_signs_leaves_and_nothing_else(site: Site, side: str) -> None:
-    certificate = parsed(site.authority(side))  # type: ignore[arg-type]
+def test_an_authority_signs_leaves_and_nothing_else(site: Site, side: Side) -> None:
+    certificate = parsed(site.authority(side))
     basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
     assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, True, 0)
@@ -65,7 +65,7 @@ def test_a_leaf_has_the_profile(site: Site, name: str) -> None:
     assert days <= (3 * 365 if name == "modality" else 397)
     assert certificate.not_valid_before_utc <= datetime.now(UTC) - timedelta(minutes=9), "clocks of peers may be behind"
     for side in ("outside", "inside", "orthanc"):
-        signed = certificates.signed_by(pair.certificate, site.authority(side).certificate)  # type: ignore[arg-type]
+        signed = certificates.signed_by(pair.certificate, site.authority(side).certificate)
         assert signed is (side == authority)
 
 

@@ -17,8 +17,7 @@ def test_every_test_file_is_collected() -> None:
     collected = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")}
     assert {line.partition("::")[0] for line in collected.splitlines() if "::" in line} == files
-    strays = [path for path in (ROOT / "tests").rglob("*_test.py")]
-    assert strays == []
+    assert list((ROOT / "tests").rglob("*_test.py")) == []
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "laptop/requirements.txt"])
