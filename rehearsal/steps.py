@@ -273,7 +273,7 @@ def refuse(lab: Laboratory) -> str:
     require(told.code != 0, "prod was destroyed")
     require("protected" in told.said and "unprotect" in told.said, f"it does not say why, or how:\n{told.said[-2000:]}")
     require(lab.aws("rds").describe_db_instances(DBInstanceIdentifier="orthanc-prod")["DBInstances"], "the database is gone")
-    named = re.findall(r"::(\S+)\" cannot be deleted", told.said)
+    named = set(re.findall(r"::([\w-]+)\" cannot be deleted", told.said))
     # The engine stops at the first few, whichever they are.
     require(named, f"it does not name what is protected:\n{told.said[-2000:]}")
     return f"it names {', '.join(sorted(named))} as protected, and how to unprotect each; nothing was deleted"
