@@ -227,6 +227,8 @@ class Site:
             "nginx/orthanc-authority.crt": only_orthanc,
             "nginx/server.crt": server.certificate,
             "nginx/server.key": server.key,
+            "nginx/web.crt": server.certificate,
+            "nginx/web.key": server.key,
             "nginx/gateway.crt": gateway.certificate,
             "nginx/gateway.key": gateway.key,
             "nginx/outgoing.crt": outgoing.certificate,
