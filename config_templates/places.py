@@ -44,8 +44,10 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "nginx": (
         "outside-authority.crt",  # signs the server's and the modalities' certificates
         "orthanc-authority.crt",  # signs Orthanc's own, and no other
-        "server.crt",
+        "server.crt",  # to modalities
         "server.key",
+        "web.crt",  # to browsers: the same, or one that the site has from an authority of its own choice
+        "web.key",
         "gateway.crt",  # nginx to Orthanc, and Orthanc to nginx's outgoing ports
         "gateway.key",
         "outgoing.crt",  # nginx to a modality that images are sent to

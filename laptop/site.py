@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import secrets
 import shutil
 import socket
@@ -226,6 +227,8 @@ class Site:
             "nginx/orthanc-authority.crt": only_orthanc,
             "nginx/server.crt": server.certificate,
             "nginx/server.key": server.key,
+            "nginx/web.crt": server.certificate,
+            "nginx/web.key": server.key,
             "nginx/gateway.crt": gateway.certificate,
             "nginx/gateway.key": gateway.key,
             "nginx/outgoing.crt": outgoing.certificate,
@@ -260,7 +263,7 @@ def container_accounts() -> Mapping[str, Account]:
     The numbers are those of the official images' own users; postgres gets another than Orthanc's 999.
     """
     if os.geteuid() != 0:
-        own = Account(uid=os.getuid(), gid=os.getgid())
+        own = Account(uid=os.getuid(), gid=pwd.getpwuid(os.getuid()).pw_gid)  # not getgid: it depends on how one logged in
         return {"orthanc": own, "nginx": own, "postgres": own}
     return {"orthanc": Account(uid=999, gid=999), "nginx": Account(uid=101, gid=101), "postgres": Account(uid=998, gid=998)}
 

@@ -139,7 +139,7 @@ def test_a_renewed_server_certificate_breaks_no_association(stack: Stack) -> Non
     before = stack.containers()
     with steady_transfer(stack, "CT1", "renewal") as statuses:
         (stack.home / "keys" / "server.crt").unlink()
-        assert set(stack.converge()) == {"nginx/server.crt", "nginx/server.key"}
+        assert set(stack.converge()) == {"nginx/server.crt", "nginx/server.key", "nginx/web.crt", "nginx/web.key"}
         assert stack.peer("WS1").echo() == 0
     assert set(statuses) == {0}
     assert stack.containers() == before
