@@ -208,7 +208,6 @@ def test_an_own_web_certificate_is_the_pages_and_not_dicoms() -> None:
     assert files["nginx/server.crt"] != OWN.certificate
 
 
-@pytest.mark.xfail(reason="the gateway's template serves the web page with server.crt; it must name web.crt and web.key", strict=True)
 def test_the_gateway_serves_the_page_with_the_own_web_certificate() -> None:
     conf = released(deployed("renewing, own certificates"))["nginx/nginx.conf"]
     assert conf.count("ssl_certificate /etc/gateway/web.crt;") == 1
