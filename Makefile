@@ -47,6 +47,10 @@ test: $(VENV)/dev ## all tests; installs Docker, dcmtk and Chromium where they a
 test-fast: $(VENV)/dev ## the tests that need no container, in seconds
 	@$(VENV)/bin/python -m pytest -m "not service and not engine"
 
+.PHONY: rehearse
+rehearse: $(VENV)/dev ## the AWS stack's whole life with the real Pulumi engine against an emulated AWS
+	@$(VENV)/bin/python -m rehearsal
+
 .PHONY: check
 check: $(VENV)/dev ## formatting, lint and types
 	@$(VENV)/bin/ruff format --check .

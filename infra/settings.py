@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from config_templates import pins
 from config_templates.model import Aet, Image, Port, Right, User
 from config_templates.places import modality_host
 from infra.certificates import problem_with_request, problem_with_web_certificate
@@ -249,12 +250,12 @@ class Settings(_Model):
 
     # -- pins
     orthanc_image: Image = Field(
-        "orthancteam/orthanc:26.8.1@sha256:ffdfa1141b6b89a631c10d5ac612e18b934d601c3501e73b597bd700ecfd4004",
+        pins.ORTHANC_IMAGE,
         description="Orthanc's image, by digest",
         examples=["orthancteam/orthanc:TAG@sha256:DIGEST"],
     )
     nginx_image: Image = Field(
-        "nginx:1.30.5@sha256:b972f831f200b19ef0767938224f9711e74cd783718738cd7405d5cabf75c442",
+        pins.NGINX_IMAGE,
         description="nginx's image, by digest",
         examples=["nginx:TAG@sha256:DIGEST"],
     )
