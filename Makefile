@@ -18,23 +18,23 @@ demo: $(VENV)/laptop ## bring the service up here and store a study (DICOM_PORT=
 
 .PHONY: demo-enrol
 demo-enrol: $(VENV)/laptop ## let a modality in: AET=CT1 [MAY=store,find] [ADDRESS=10.0.0.5 PORT=104]
-	@$(VENV)/bin/python -m laptop enrol $(or $(AET),$(error say which: make demo-enrol AET=CT1)) $(if $(MAY),--may $(MAY)) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(PORT),--port $(PORT))
+	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop enrol $(or $(AET),$(error say which: make demo-enrol AET=CT1)) $(if $(MAY),--may $(MAY)) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(PORT),--port $(PORT))
 
 .PHONY: demo-strike
 demo-strike: $(VENV)/laptop ## refuse a modality from now on: AET=CT1
-	@$(VENV)/bin/python -m laptop strike $(or $(AET),$(error say which: make demo-strike AET=CT1))
+	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop strike $(or $(AET),$(error say which: make demo-strike AET=CT1))
 
 .PHONY: demo-logs
 demo-logs: $(VENV)/laptop ## who did what lately
-	@$(VENV)/bin/python -m laptop logs
+	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop logs
 
 .PHONY: demo-down
 demo-down: $(VENV)/laptop ## stop it, keeping data and keys
-	@$(VENV)/bin/python -m laptop down
+	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop down
 
 .PHONY: demo-clean
 demo-clean: $(VENV)/laptop ## leave nothing of it behind
-	@$(VENV)/bin/python -m laptop clean
+	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop clean
 	@rm -rf $(VENV) config_templates/__pycache__ config_templates/*/__pycache__ laptop/__pycache__
 
 # -- working on it --------------------------------------------------------------------------------------------------------

@@ -126,8 +126,8 @@ class User(_Model):
 class Account(_Model):
     """The numeric user and group that one container runs as."""
 
-    uid: int = Field(ge=1, le=2**31)
-    gid: int = Field(ge=1, le=2**31)
+    uid: int = Field(ge=1, lt=2**31)
+    gid: int = Field(ge=1, lt=2**31)
 
 
 class Container(_Model):

@@ -1,4 +1,4 @@
-"""The container images that everything runs on, each by digest. One place; see docs for how to move one."""
+"""The container images that everything runs on, on AWS and on a laptop, each by digest. A stack may name others."""
 
 from typing import Final
 

@@ -36,7 +36,7 @@ _TEMPLATES.filters["tojson"] = lambda value: json.dumps(value, sort_keys=True)
 
 
 def render(service: Service) -> Mapping[str, str]:
-    """The files of `service`, by their path below its run_dir; compose.yaml lies beside the directories.
+    """The files of `service`, by their path below its run_dir. compose.yaml is for Docker alone: where it lies is the host's business.
 
     Pure: the same service gives the same bytes. Secrets are no part of it (places.SECRETS lists what the host adds).
     """

@@ -8,9 +8,8 @@ import sys
 from pydantic import ValidationError
 
 from laptop import demo
-from laptop.docker import compose
 from laptop.site import Enrolment
-from laptop.tell import Trouble
+from laptop.tell import Trouble, complaints
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,16 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
             case "strike":
                 demo.strike(demo.HOME, said.aet)
             case "logs":
-                sys.stdout.write(compose(demo.HOME, "logs", "--no-color", "--tail", "40"))
+                demo.logs(demo.HOME)
             case "down":
                 demo.stop(demo.HOME)
             case "clean":
                 demo.clean(demo.HOME)
     except ValidationError as error:
-        lines = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
-        sys.stderr.write(f"\nerror: {lines}\n")
+        sys.stderr.write(f"\nerror: {complaints(error)}\n")
         return 1
-    except Trouble as trouble:
+    except (Trouble, OSError) as trouble:
         sys.stderr.write(f"\nerror: {trouble}\n")
         return 1
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import ssl
+import sys
 import time
 from base64 import b64encode
 from http.client import HTTPSConnection
@@ -44,6 +45,7 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
     tell.detail("stand-ins ('make demo-clean' forgets them and tries the registry again)" if images.standins else "the pinned ones")
 
     tell.step("Certificates, passwords and configuration")
+    site.service(images)  # refuses what does not fit together before it is written down
     site.save()
     tell.detail(f"in {site.home}: three authorities, and a certificate for each side of every connection")
 
@@ -54,15 +56,17 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
 
     tell.step(f"A study, sent by the modality {DEMO_AET} over mutual TLS")
     peer = Peer(aet=DEMO_AET, bundle=site.write_bundle(DEMO_AET), port=site.plan.dicom_port, called=site.plan.aet)
-    tell.detail(f"C-ECHO: {'answered' if peer.echo() == 0 else 'refused'}")
+    if (status := peer.echo()) != 0:
+        raise Trouble(f"the C-ECHO was answered with status {status:#06x}. See 'make demo-logs'.")
+    tell.detail("C-ECHO: answered")
     _store(peer)
     for found in peer.find_studies():
         tell.detail(f"C-FIND: {found.PatientName!s:24} {found.StudyDescription or '(no description)'}")
     _check_web(site)
 
     tell.step("Where it lies: in PostgreSQL, index and pixels")
-    query = f'psql --no-psqlrc --username postgres --dbname orthanc --expanded --command "{_WHERE_IT_LIES}"'
-    shown = compose(home, "exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", "sh", "-c", query)
+    psql = ("psql", "--no-psqlrc", "--username", "postgres", "--dbname", "orthanc", "--expanded", "--command", _WHERE_IT_LIES)
+    shown = compose(home, "exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", *psql)
     for line in shown.strip().splitlines()[1:]:
         tell.detail(line)
 
@@ -97,11 +101,15 @@ def _check_web(site: Site) -> None:
     context = ssl.create_default_context(cadata=site.authority("outside").certificate)
     login = b64encode(f"admin:{site.password('admin')}".encode()).decode()
     connection = HTTPSConnection("localhost", site.plan.web_port, context=context, timeout=30)
-    connection.request("GET", "/statistics", headers={"Authorization": f"Basic {login}"})
-    status = connection.getresponse().status
-    connection.close()
-    if status != 200:
-        raise Trouble(f"the web page answers {status} to the admin. See 'docker compose -f {site.home}/compose.yaml logs'.")
+    try:
+        connection.request("GET", "/statistics", headers={"Authorization": f"Basic {login}"})
+        status = str(connection.getresponse().status)
+    except OSError as error:
+        status = str(error)
+    finally:
+        connection.close()
+    if status != "200":
+        raise Trouble(f"the web page answers the admin with '{status}'. See 'make demo-logs'.")
     tell.detail("HTTPS: login works")
 
 
@@ -168,15 +176,24 @@ def stop(home: Path) -> None:
     tell.detail(f"stopped; studies stay in Docker's volume, keys in {home}. 'make demo' starts it again.")
 
 
-def clean(home: Path) -> None:
-    """Remove containers, studies, keys and stand-in images."""
+def remove(home: Path) -> None:
+    """Remove containers, studies and keys."""
     check_engine()
-    site = Site.load(home)
-    down(site, forget_data=True)
-    forget_standins()
+    down(Site.load(home), forget_data=True)
     if home.exists():
-        forget(site)
+        forget(home)
+
+
+def clean(home: Path) -> None:
+    """Remove all that a demo made, stand-in images too."""
+    remove(home)
+    forget_standins()
     tell.detail("containers, studies, keys and stand-in images are gone (Docker itself and pulled images stay)")
+
+
+def logs(home: Path) -> None:
+    """Show what happened lately."""
+    sys.stdout.write(compose(_existing(home).home, "logs", "--no-color", "--tail", "40"))
 
 
 def _existing(home: Path) -> Site:

@@ -23,7 +23,7 @@ def attempt(*arguments: str, seconds: int = 600, stdin: str | None = None) -> su
         return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False, input=stdin)
     except FileNotFoundError:
         raise Trouble(
-            "docker is not installed. 'make prerequisites' installs it on Debian and Ubuntu; elsewhere see docs.docker.com."
+            "docker is not installed. 'laptop/prerequisites docker' installs it on Debian and Ubuntu; elsewhere see docs.docker.com."
         ) from None
     except subprocess.TimeoutExpired:
         raise Trouble(
@@ -41,7 +41,7 @@ def check_engine() -> None:
         raise Trouble(f"Docker Engine does not answer ({reason}). Start it: Docker Desktop, or 'sudo systemctl start docker'.")
     compose = attempt("compose", "version", "--short", seconds=30)
     if compose.returncode != 0:
-        raise Trouble("docker has no compose plugin (version 2 or newer). 'make prerequisites' installs it on Debian and Ubuntu.")
+        raise Trouble("docker has no compose plugin (version 2 or newer). 'laptop/prerequisites docker' installs it on Debian and Ubuntu.")
 
 
 def compose(folder: Path, *arguments: str, seconds: int = 600, stdin: str | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from laptop.tell import Trouble
 
 _STANDINS = Path(__file__).parent / "standins"
 _DEBIAN = "trixie"
+# What docker says when there is no way to the registry; anything else (a wrong digest, a full disk) is no reason for stand-ins.
+_UNREACHABLE = re.compile(r"no such host|dial tcp|connection refused|network is unreachable|timeout|proxyconnect|TLS handshake")
 _BASE = f"orthanc-standin-base:{_DEBIAN}"
 
 
@@ -37,12 +40,14 @@ def obtain() -> Images:
     built = {name: image_id(_tag(name)) for name in pinned}
     if all(built.values()):
         return Images(**{name: found or "" for name, found in built.items()}, standins=True)
-    for name, reference in pinned.items():
+    for reference in pinned.values():
         tell.detail(f"pulling {reference.partition('@')[0]}")
         pulled = attempt("pull", "--quiet", reference, seconds=1800)
         if pulled.returncode != 0:
-            reason = pulled.stderr.strip().splitlines()[-1]
-            tell.detail(f"no registry can be reached for {name}: {reason}")
+            reason = (pulled.stderr.strip().splitlines() or ["docker said nothing"])[-1]
+            if not _UNREACHABLE.search(reason):
+                raise Trouble(f"the image {reference} could not be pulled: {reason}")
+            tell.detail(f"no registry can be reached: {reason}")
             tell.detail("building stand-ins from Debian's packages instead: the same configuration, other versions, an older viewer")
             return _build(tuple(pinned))
     return Images(**pinned, standins=False)

@@ -82,12 +82,15 @@ class Peer:
         return count
 
     def find_studies(self, **keys: str) -> list[Dataset]:
-        """C-FIND at study level."""
+        """C-FIND at study level. Raises Trouble when it is refused or fails, so that nothing found means just that."""
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
         wanted = {"StudyInstanceUID": "", "PatientName": "", "StudyDescription": "", "NumberOfStudyRelatedInstances": "", **keys}
         for keyword, value in wanted.items():
             setattr(query, keyword, value)
         with self.association() as association:
-            answers = association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
-            return [found for status, found in answers if status and status.Status in (0xFF00, 0xFF01) and found is not None]
+            answers = list(association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind))
+        end = getattr(answers[-1][0], "Status", None) if answers else None
+        if end != 0:
+            raise Trouble(f"the C-FIND of {self.aet} failed: status {end if end is None else hex(end)}")
+        return [found for _, found in answers if found is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from laptop.docker import attempt, compose, container_id, docker
@@ -11,31 +12,38 @@ from laptop.images import Images
 from laptop.site import Site, place
 from laptop.tell import Trouble
 
-# Orthanc reads these at every use; the rest of its directory only when it starts.
-_READ_WHILE_RUNNING = {"orthanc/pgpass", "orthanc/orthanc.json"}  # orthanc.json's digest is in compose.yaml, which recreates
+# Of Orthanc's files these need no restart: libpq reads the passfile at every connection, and other bytes of orthanc.json
+# give compose.yaml another digest, upon which compose makes the container anew.
+_NEED_NO_RESTART = {"orthanc/pgpass", "orthanc/orthanc.json"}
 
 
-def converge(site: Site, images: Images) -> Mapping[str, str | None]:
-    """Write the site's files and make the running containers follow. Returns the files that changed (see `place`).
+def converge(site: Site, images: Images) -> set[str]:
+    """Write the site's files and make the running containers follow. Returns the names of the files that were new to them.
 
-    nginx is reloaded before Orthanc's modalities change, so that a struck one is refused at the door first, and nothing
-    is sent to an outgoing port that is not open yet.
+    What the containers have taken is written down only when all of it has succeeded: a run that was interrupted, or failed, is
+    made good by the next. nginx is reloaded before Orthanc's modalities change, so that a struck one is refused at the door
+    first, and nothing is sent to an outgoing port that is not open yet.
     """
     gateway = container_id(site.home, "nginx") if (site.home / "compose.yaml").exists() else ""
-    changed = place(site, site.files(images))
-    files = set(changed)
+    files = site.files(images)
+    placed = place(site, files)
+    digests = {name: sha256(text.encode()).hexdigest() for name, text in files.items()}
+    taken = site.taken()
+    fresh = placed | {name for name in digests.keys() | taken.keys() if digests.get(name) != taken.get(name)}
     try:
-        if any(name.startswith("orthanc/") for name in files - _READ_WHILE_RUNNING) and container_id(site.home, "orthanc"):
+        if any(name.startswith("orthanc/") for name in fresh - _NEED_NO_RESTART) and container_id(site.home, "orthanc"):
             compose(site.home, "restart", "orthanc")
-        if any(name.startswith("postgres/") for name in files) and container_id(site.home, "postgres"):
-            attempt("compose", "--file", str(site.home / "compose.yaml"), "kill", "--signal", "HUP", "postgres")
+        if any(name.startswith("postgres/") for name in fresh) and container_id(site.home, "postgres"):
+            compose(site.home, "up", "--detach", "--wait", "--pull", "never", "postgres")
+            compose(site.home, "kill", "--signal", "HUP", "postgres")
         compose(site.home, "up", "--detach", "--wait", "--remove-orphans", "--pull", "never")
-        if gateway and gateway == container_id(site.home, "nginx") and any(name.startswith("nginx/") for name in files):
+        if gateway and gateway == container_id(site.home, "nginx") and any(name.startswith("nginx/") for name in fresh):
             reload_gateway(site)
+        hold_modalities(site)
     except Trouble as trouble:
         raise Trouble(f"{trouble}\n{_last_words(site.home)}") from None
-    hold_modalities(site)
-    return changed
+    site.take(digests)
+    return fresh
 
 
 def reload_gateway(site: Site) -> None:

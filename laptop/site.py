@@ -30,7 +30,7 @@ from config_templates.model import Aet, Host, Port, Right
 from laptop import certificates
 from laptop.certificates import Pair, Profile, Usage
 from laptop.images import Images
-from laptop.tell import Trouble
+from laptop.tell import Trouble, complaints
 
 Side: TypeAlias = Literal["outside", "inside", "orthanc"]
 _INSIDE: Mapping[str, tuple[Side, tuple[Usage, ...], str]] = {
@@ -39,6 +39,7 @@ _INSIDE: Mapping[str, tuple[Side, tuple[Usage, ...], str]] = {
     "probe": ("inside", ("client",), "probe.inside"),
     "postgres": ("inside", ("server",), places.DATABASE_HOST),
 }
+_DATABASE = Database(host=places.DATABASE_HOST)
 _RENEW_BEFORE = timedelta(days=30)
 _PASSWORD_LETTERS = string.ascii_letters + string.digits
 
@@ -83,8 +84,7 @@ class Site:
         try:
             return cls(home, Plan.model_validate_json(path.read_text(encoding="utf-8")))
         except ValidationError as error:
-            lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-            raise Trouble(f"{path} can't be used: {lines}. Mend it, or remove it to begin anew.") from None
+            raise Trouble(f"{path} can't be used: {complaints(error)}. Mend it, or remove it to begin anew.") from None
 
     def save(self) -> None:
         private_directory(self.home)
@@ -100,12 +100,20 @@ class Site:
         return self.with_plan(modalities=[m.model_dump() for m in (*others, enrolment)])
 
     def struck(self, aet: str) -> Site:
-        """This site without that modality."""
+        """This site without that modality. Its keys stay: enrolled again under the same number, the same certificate is let in."""
         return self.with_plan(modalities=[m.model_dump() for m in self.plan.modalities if m.aet != aet])
 
     @property
     def run(self) -> Path:
         return self.home / "run"
+
+    def taken(self) -> Mapping[str, str]:
+        """The digests of the files that the running containers have taken; empty before the first time."""
+        path = self.home / "taken.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def take(self, digests: Mapping[str, str]) -> None:
+        _write(self.home / "taken.json", json.dumps(digests, indent=2, sort_keys=True))
 
     # -- keys and passwords -------------------------------------------------------------------------------------------
 
@@ -186,7 +194,7 @@ class Site:
                 scratch_dir=str(self.home / "scratch"),
                 dicom_port=self.plan.dicom_port,
                 web_port=self.plan.web_port,
-                database=Database(host=places.DATABASE_HOST),
+                database=_DATABASE,
                 users=self.plan.users,
                 modalities=tuple(
                     Modality(
@@ -202,8 +210,7 @@ class Site:
                 limits=self.plan.limits,
             )
         except ValidationError as error:
-            lines = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
-            raise Trouble(f"{self.home / 'site.json'}: {lines}") from None
+            raise Trouble(f"{self.home / 'site.json'}: {complaints(error)}") from None
 
     def secret_files(self) -> Mapping[str, str]:
         """What lies beside the rendered files in the run directories: see places.SECRETS."""
@@ -213,7 +220,7 @@ class Site:
         users = {user.name: self.password(user.name) for user in self.plan.users} | {"probe": self.password("probe")}
         return {
             "orthanc/users.json": json.dumps({"RegisteredUsers": users}, indent=2),
-            "orthanc/pgpass": f"{places.DATABASE_HOST}:5432:*:orthanc:{self.password('database')}\n",
+            "orthanc/pgpass": f"{_DATABASE.host}:{_DATABASE.port}:*:{_DATABASE.user}:{self.password('database')}\n",
             "orthanc/database-authority.crt": inside,
             "orthanc/inside-authority.crt": inside,
             "orthanc/orthanc.crt": orthanc.certificate,
@@ -300,11 +307,8 @@ def _write(path: Path, text: str, mode: int = 0o600, owner: Account | None = Non
     temporary.replace(path)
 
 
-def place(site: Site, files: Mapping[str, str]) -> Mapping[str, str | None]:
-    """Make run/ hold exactly `files`, each readable by its container's user alone. Returns what changed, as it was before.
-
-    The value is the old text, or None for a file that was not there: `place` with the old texts undoes it.
-    """
+def place(site: Site, files: Mapping[str, str]) -> set[str]:
+    """Make run/ hold exactly `files`, each readable by its container's user alone. Returns the names of those that changed."""
     accounts = container_accounts()
     before = placed(site)
     private_directory(site.home)
@@ -324,8 +328,7 @@ def place(site: Site, files: Mapping[str, str]) -> Mapping[str, str | None]:
             directory = name.rpartition("/")[0]
             owner = accounts[places.MOUNTS[directory][0]] if directory else None
             _write(_path(site, name), text, 0o400, owner)
-    names = before.keys() | files.keys()
-    return {name: before.get(name) for name in sorted(names) if before.get(name) != files.get(name)}
+    return {name for name in before.keys() | files.keys() if before.get(name) != files.get(name)}
 
 
 def placed(site: Site) -> Mapping[str, str]:
@@ -350,6 +353,6 @@ def _give(path: Path, account: Account) -> None:
         os.chown(path, account.uid, account.gid)
 
 
-def forget(site: Site) -> None:
-    """Remove the site's folder with its keys."""
-    shutil.rmtree(site.home, ignore_errors=False)
+def forget(home: Path) -> None:
+    """Remove a site's folder with its keys."""
+    shutil.rmtree(home)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
 
 class Trouble(Exception):  # noqa: N818 - it is what users read, not a fault of the program
     """Something the user can mend: what went wrong, why, and what to do, in one message."""
@@ -18,3 +21,13 @@ def step(text: str) -> None:
 def detail(text: str) -> None:
     sys.stdout.write(f"    {text}\n")
     sys.stdout.flush()
+
+
+def complaints(error: ValidationError) -> str:
+    """What pydantic found wrong, each with the setting's name, in one line."""
+
+    def one(found: ErrorDetails) -> str:
+        where = ".".join(map(str, found["loc"]))
+        return f"{where}: {found['msg']}".removeprefix(": ").replace("Value error, ", "")
+
+    return "; ".join(map(one, error.errors(include_url=False, include_input=False)))

@@ -75,7 +75,7 @@ class Stack:
     def site(self) -> Site:
         return Site.load(self.home)
 
-    def converge(self) -> Mapping[str, str | None]:
+    def converge(self) -> set[str]:
         return converge(self.site, self.images)
 
     def enrol(self, enrolment: Enrolment) -> None:
@@ -90,7 +90,9 @@ class Stack:
         return Peer(aet=aet, bundle=self.site.write_bundle(aet), port=DICOM_PORT)
 
     def containers(self) -> Mapping[str, str]:
-        return {service: container_id(self.home, service) for service in SERVICES}
+        """Each container's id and when it was started: other ones tell that it was made anew or restarted."""
+        form = "{{.Id}} {{.State.StartedAt}} {{.RestartCount}}"
+        return {service: docker("inspect", "--format", form, container_id(self.home, service)).strip() for service in SERVICES}
 
     def exec(self, service: str, *command: str) -> str:
         return compose(self.home, "exec", "-T", service, *command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 import time
@@ -29,7 +30,7 @@ QUIET = (
 def open_browser(home: Path, monkeypatch: pytest.MonkeyPatch) -> webdriver.Chrome:
     missing = [name for name in ("chromium", "chromedriver", "certutil") if shutil.which(name) is None]
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)} ('make test' installs them)")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {', '.join(missing)} ('make test' installs them)")
     monkeypatch.setenv("HOME", str(home))  # where Chromium looks for the authorities that its user trusts
     options = Options()
     for argument in (*QUIET, f"--user-data-dir={home / 'profile'}"):
@@ -64,6 +65,8 @@ def test_chromium_accepts_the_certificate_and_shows_studies_and_an_image(stack: 
     browser.get(f"{PAGE}/")
     eventually("the studies are listed", lambda: "Phantom^Demo" in browser.page_source, 30)
 
+    if not stack.images.standins:
+        return  # the official image has other viewers, at other addresses
     uid = next(study.series(slices=1)).SeriesInstanceUID
     lookup = stack.web("/tools/lookup", method="POST", body=uid).json()
     assert isinstance(lookup, list)

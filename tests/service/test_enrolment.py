@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from laptop import certificates, study
+from laptop import certificates, running, study
 from laptop.running import converge, hold_modalities, reload_gateway
-from laptop.site import Enrolment, place
+from laptop.site import Enrolment, Site, place
 from laptop.tell import Trouble
 from tests.service.stack import OLD_WORKER_SECONDS, Stack, answer_to, associate_request, eventually, tls_socket
 
@@ -61,17 +61,38 @@ def test_an_idle_association_of_a_struck_modality_is_closed_with_the_old_workers
     stack.enrol(Enrolment(aet="IDLE"))
     with tls_socket(stack.peer("IDLE")) as connection:
         assert answer_to(connection, [associate_request("IDLE")]) == b"\x02"
+        connection.settimeout(2)
+        connection.recv(4096)  # the rest of the acceptance
+        with pytest.raises(TimeoutError):
+            connection.recv(4096)
         stack.strike("IDLE")
         connection.settimeout(OLD_WORKER_SECONDS + 15)
-        while connection.recv(4096):  # the rest of the acceptance, then the end; a TimeoutError fails the test
-            pass
+        assert connection.recv(4096) == b"", "closed; a TimeoutError would mean that it lives on"
+
+
+def test_a_run_that_was_interrupted_is_made_good_by_the_next(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.enrol(Enrolment(aet="HALF"))
+    peer = stack.peer("HALF")
+    assert peer.echo() == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "reload_gateway", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stack.strike("HALF")
+    assert peer.echo() == 0, "the test must have stopped it before nginx took the new files"
+    stack.converge()
+    assert not peer.associate().is_established
+
+
+def interrupted(_: Site) -> None:
+    raise KeyboardInterrupt
 
 
 def test_rights_change_while_it_runs(stack: Stack) -> None:
     before = stack.containers()
     stack.enrol(Enrolment(aet="RIGHTS", may=("store",)))
     peer = stack.peer("RIGHTS")
-    assert peer.find_studies(PatientName="Phantom*") == []
+    with pytest.raises(Trouble, match="C-FIND"):
+        peer.find_studies(PatientName="Phantom*")
     stack.enrol(Enrolment(aet="RIGHTS", may=("find",)))
     assert peer.find_studies(PatientName="Phantom*")
     image = next(study.series(slices=1, seed="rights"))
@@ -110,10 +131,10 @@ def test_a_comment_in_nginx_conf_restarts_nothing_and_breaks_nothing(stack: Stac
     files = dict(stack.site.files(stack.images))
     files["nginx/nginx.conf"] = "# another comment\n" + files["nginx/nginx.conf"]
     with steady_transfer(stack, "CT1", "comment") as statuses:
-        assert list(place(stack.site, files)) == ["nginx/nginx.conf"]
+        assert place(stack.site, files) == {"nginx/nginx.conf"}
         reload_gateway(stack.site)
         assert stack.peer("WS1").echo() == 0
-        assert list(stack.converge()) == ["nginx/nginx.conf"]
+        assert stack.converge() == {"nginx/nginx.conf"}
         assert stack.peer("WS1").echo() == 0
     assert set(statuses) == {0}
     assert stack.containers() == before
@@ -122,7 +143,7 @@ def test_a_comment_in_nginx_conf_restarts_nothing_and_breaks_nothing(stack: Stac
 def test_converging_twice_changes_nothing(stack: Stack) -> None:
     stack.converge()
     before = stack.containers()
-    assert converge(stack.site, stack.images) == {}
+    assert converge(stack.site, stack.images) == set()
     assert hold_modalities(stack.site) == ""
     assert stack.containers() == before
 
@@ -139,7 +160,7 @@ def test_a_renewed_server_certificate_breaks_no_association(stack: Stack) -> Non
     before = stack.containers()
     with steady_transfer(stack, "CT1", "renewal") as statuses:
         (stack.home / "keys" / "server.crt").unlink()
-        assert set(stack.converge()) == {"nginx/server.crt", "nginx/server.key", "nginx/web.crt", "nginx/web.key"}
+        assert stack.converge() == {"nginx/server.crt", "nginx/server.key", "nginx/web.crt", "nginx/web.key"}
         assert stack.peer("WS1").echo() == 0
     assert set(statuses) == {0}
     assert stack.containers() == before

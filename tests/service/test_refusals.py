@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time from the standard's tables
 
 from config_templates import places
 from config_templates.routing import outgoing_ports
@@ -136,8 +138,9 @@ def test_a_wrong_called_ae_title(stack: Stack) -> None:
 
 
 def test_a_find_by_a_modality_that_may_only_store(stack: Stack) -> None:
+    query = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientName")
     with stack.logs_line("orthanc", "ONLYSTORE.*[Ff]ind|[Ff]ind.*ONLYSTORE"):
-        found = dcmtk("findscu", stack.peer("ONLYSTORE"), "-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientName")
+        found = dcmtk("findscu", stack.peer("ONLYSTORE"), *query)
     assert "Phantom" not in found.stdout + found.stderr
     assert stack.peer("CT1").find_studies(PatientName="Phantom*")
 
@@ -170,11 +173,17 @@ def certificate_files(stack: Stack, holder: str, folder: Path) -> tuple[str, str
     return str(folder / "crt"), str(folder / "key")
 
 
-def lets_in(stack: Stack, port: str, holder: str | None, folder: Path) -> bool:
-    """Whether the inside port speaks with whoever shows that certificate: an answer, not only half a TLS 1.3 handshake."""
+def any_server() -> ssl.SSLContext:
+    """A client that takes any server: it is the port's judgement that is asked for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # it is the port's judgement that is asked for
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def lets_in(stack: Stack, port: str, holder: str | None, folder: Path) -> bool:
+    """Whether the inside port speaks with whoever shows that certificate: an answer, not only half a TLS 1.3 handshake."""
+    context = any_server()
     if holder:
         context.load_cert_chain(*certificate_files(stack, holder, folder))
     question = b"GET /system HTTP/1.0\r\n\r\n" if port == "orthanc https" else associate_request("GATEWAY", "WS1")
@@ -186,9 +195,9 @@ def lets_in(stack: Stack, port: str, holder: str | None, folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("port", ["orthanc dicom", "orthanc https", "nginx outgoing"])
+@pytest.mark.parametrize("port", ["orthanc dicom", "orthanc https"])
 @pytest.mark.parametrize("holder", [None, "modality", "postgres", "server", "outgoing"])
-def test_inside_ports_refuse_who_does_not_belong_there(stack: Stack, port: str, holder: str | None, tmp_path: Path) -> None:
+def test_orthanc_s_ports_refuse_who_does_not_belong_there(stack: Stack, port: str, holder: str | None, tmp_path: Path) -> None:
     assert not lets_in(stack, port, holder, tmp_path)
 
 
@@ -198,15 +207,33 @@ def test_orthanc_s_own_certificate_does_not_open_orthanc(stack: Stack, port: str
     assert lets_in(stack, port, "gateway", tmp_path), "the test must be able to tell a door that opens"
 
 
-@pytest.mark.parametrize("holder", ["gateway", "probe"])
-def test_only_orthanc_may_use_an_outgoing_port(stack: Stack, holder: str, tmp_path: Path) -> None:
-    assert not lets_in(stack, "nginx outgoing", holder, tmp_path)
+@pytest.mark.parametrize("holder", [None, "modality", "postgres", "server", "outgoing", "gateway", "probe"])
+def test_only_orthanc_may_use_an_outgoing_port(stack: Stack, holder: str | None, tmp_path: Path) -> None:
+    bundle = stack.peer("WS1").bundle
+    reason = "client SSL certificate verify error" if holder else "client sent no required SSL certificate"
+    with stack.receiver(tmp_path, bundle, "WS1"):
+        with stack.logs_line("nginx", reason):
+            assert not lets_in(stack, "nginx outgoing", holder, tmp_path)
+        assert lets_in(stack, "nginx outgoing", "orthanc", tmp_path), "the test must be able to tell a door that opens"
+
+
+@pytest.mark.parametrize(("calling", "known"), [("CT1", True), ("STRANGER", False)])
+def test_orthanc_itself_knows_only_the_modalities_of_the_plan(stack: Stack, calling: str, known: bool, tmp_path: Path) -> None:
+    """Asked past nginx's check, with the gateway's own certificate."""
+    host, port = inside_ports(stack)["orthanc dicom"]
+    entity = AE(ae_title=calling)
+    entity.add_requested_context(Verification)
+    context = any_server()
+    context.load_cert_chain(*certificate_files(stack, "gateway", tmp_path))
+    association = entity.associate(host, port, ae_title="ORTHANC", tls_args=(context, ""))
+    answered = association.is_established and getattr(association.send_c_echo(), "Status", None) == 0
+    if association.is_established:
+        association.release()
+    assert answered is known
 
 
 def test_an_outgoing_port_leads_to_its_own_modality_alone(stack: Stack, tmp_path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = any_server()
     context.load_cert_chain(*certificate_files(stack, "orthanc", tmp_path))
     with (
         stack.logs_line("nginx", "this port leads to 'WS1', but the association calls 'CT1'"),

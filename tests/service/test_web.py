@@ -149,10 +149,14 @@ def test_plain_http_is_no_way_in() -> None:
     assert connection.getresponse().status == 400
 
 
-def test_old_tls_is_no_way_in(stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("version", "ciphers"), [("TLSv1_2", "ECDHE-RSA-AES128-SHA256"), ("TLSv1_1", "ALL:@SECLEVEL=0"), ("TLSv1_2", "AES128-GCM-SHA256")]
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+def test_old_tls_and_its_ciphers_are_no_way_in(stack: Stack, version: str, ciphers: str) -> None:
     context = ssl.create_default_context(cadata=stack.site.authority("outside").certificate)
-    context.set_ciphers("ECDHE-RSA-AES128-SHA256")
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     connection = http.client.HTTPSConnection("localhost", WEB_PORT, context=context, timeout=10)
     with pytest.raises(ssl.SSLError):
         connection.request("GET", "/studies")

@@ -1,6 +1,7 @@
 #!/bin/bash
-# What the official image's entry point does, as far as this project relies on it: any user id, a cluster made at the first
-# start with the superuser's password from a file, then /docker-entrypoint-initdb.d/*.sql run once, before any network.
+# What the official image's script of this name does, as far as this project relies on it: any user id, a cluster made at the
+# first start with the superuser's password from a file, then /docker-entrypoint-initdb.d/*.sql run once, before any network.
+# Its arguments are the server's; it does not start it.
 set -euo pipefail
 
 if ! getent passwd "$(id -u)" >/dev/null; then
@@ -21,4 +22,3 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   unset PGPASSWORD
   pg_ctl -D "$PGDATA" -m fast -w stop >/dev/null
 fi
-exec "$@"
