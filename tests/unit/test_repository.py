@@ -48,3 +48,9 @@ def test_scripts_are_sound(script: str) -> None:
     command = [str(Path(sys.executable).parent / "shellcheck"), str(ROOT / script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_workflows_are_sound() -> None:
+    command = [str(Path(sys.executable).parent / "zizmor"), "--offline", "--quiet", str(ROOT / ".github" / "workflows")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
