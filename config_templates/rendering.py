@@ -59,6 +59,7 @@ def render(service: Service) -> Mapping[str, str]:
     files = {
         "compose.yaml": template("compose.yaml.j2"),
         "orthanc/orthanc.json": configuration,
+        "probe/log.sed": (_HERE / "probe/log.sed").read_text(encoding="utf-8"),
         "probe/probe.py": (_HERE / "probe/probe.py").read_text(encoding="utf-8"),
         "probe/modalities.json": _json(orthanc.modalities(service)),
         "nginx/nginx.conf": template("nginx/nginx.conf.j2"),

@@ -238,7 +238,10 @@ def test_no_container_reaches_the_metadata_address(service: Service) -> None:
         if _METADATA in ip_network(pool["subnet"])
     ]
     assert networks[trap]["internal"] is True
-    assert networks[trap]["driver_opts"] == {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    assert networks[trap]["driver_opts"] == {
+        "com.docker.network.bridge.inhibit_ipv4": "true",
+        "com.docker.network.bridge.enable_icc": "false",  # it must not join what is kept apart elsewhere
+    }
     for container in containers_of(service).values():
         only_inside = all(networks[name].get("internal") for name in container["networks"])
         assert trap in container["networks"] or only_inside

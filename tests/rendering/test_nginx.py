@@ -48,6 +48,22 @@ def _page(nginx: Block) -> Block:
     return found
 
 
+def test_what_a_reader_may_post_is_small_and_whole_before_orthanc_hears_of_it_and_judged_like_the_rest() -> None:
+    for service in SCENARIOS.values():
+        web = _web(gateway(service))
+        (posted,) = (location for location in web.all("location") if location.args == ("~", "^/tools/(find|lookup|count-resources)$"))
+        assert posted.value("proxy_request_buffering") == ("on",)
+        assert posted.value("client_max_body_size") == posted.value("client_body_buffer_size") == ("64k",)
+        page = _page(gateway(service)).inner
+        assert [(child.name, child.args) for child in posted.inner][4:] == [(child.name, child.args) for child in page]
+
+
+def test_only_a_name_that_somebody_has_is_logged() -> None:
+    table = _table(gateway(SCENARIOS["aws"]), "http", "$who")
+    assert look_up(table, "nobody") == ""
+    assert look_up(table, "admin") == look_up(table, "reader") == "$remote_user"
+
+
 # -- TLS, in every server at once -----------------------------------------------------------------------------------------
 
 
@@ -73,7 +89,7 @@ def test_every_server_speaks_tls_1_2_and_later_with_authenticated_ciphers_only(s
 @every_scenario
 def test_everything_that_is_passed_on_is_encrypted_again_and_its_receiver_verified(service: Service) -> None:
     passing = [block for block in gateway(service).walk() if any(child.name == "proxy_pass" for child in block.inner)]
-    assert len(passing) == 2 + sum(modality.address is not None for modality in service.modalities)
+    assert len(passing) == 3 + sum(modality.address is not None for modality in service.modalities)
     for block in passing:
         (target,) = block.one("proxy_pass").args
         assert target.startswith("https://") or block.value("proxy_ssl") == ("on",)
@@ -495,7 +511,7 @@ def test_the_logs_tell_who_did_what_and_how_it_ended(service: Service) -> None:
         "bytes_received",
     ):
         assert f"${variable}" in dicom
-    for variable in ("remote_user", "request_method", "path", "ssl_protocol", "ssl_cipher", "status", "bytes_sent"):
+    for variable in ("who", "request_method", "path", "ssl_protocol", "ssl_cipher", "status", "bytes_sent"):
         assert f"${variable}" in web
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,9 +19,10 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from config_templates import places
 from config_templates.routing import outgoing_ports
 from laptop.certificates import make_authority
+from laptop.docker import container_id, docker
 from laptop.peer import Peer
 from laptop.site import Enrolment
-from tests.service.stack import DICOM_PORT, Stack, answer_to, associate_request, dcmtk, tls_socket
+from tests.service.stack import DICOM_PORT, WEB_PORT, Stack, answer_to, associate_request, dcmtk, eventually, tls_socket
 
 ACCEPTED, REJECTED, CLOSED = b"\x02", b"\x03", b""  # first byte of an A-ASSOCIATE-AC, an A-ASSOCIATE-RJ; no answer
 
@@ -253,6 +255,32 @@ def test_inside_ports_refuse_plaintext(stack: Stack) -> None:
 
 
 @pytest.mark.usefixtures("stack")
+def test_containers_meet_only_where_they_have_business(stack: Stack) -> None:
+    """nginx and PostgreSQL share nothing but the network that leads nowhere."""
+    form = '{{(index .NetworkSettings.Networks "orthanc-test_no-metadata").IPAddress}}'
+    address = {s: docker("inspect", "--format", form, container_id(stack.home, s)).strip() for s in ("nginx", "postgres")}
+    attempts = (("nginx", address["postgres"], 5432), ("postgres", address["nginx"], places.GATEWAY_HTTPS_PORT))
+    for service, host, port in attempts:
+        ask = f"timeout 4 bash -c 'exec 3<>/dev/tcp/{host}/{port}' 2>/dev/null && echo reached || echo not"
+        assert stack.exec(service, "bash", "-c", ask).strip() == "not"
+
+
+def test_thousands_of_half_open_handshakes_kill_no_worker(stack: Stack) -> None:
+    """2,500 peers that send one byte and then nothing."""
+    workers = stack.exec("nginx", "sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null | grep '(nginx)' | cut -d' ' -f1 | sort")
+    with contextlib.ExitStack() as held:
+        for _ in range(2500):
+            try:
+                mute = held.enter_context(socket.create_connection(("localhost", WEB_PORT), 5))
+                mute.sendall(b"\x16")
+            except OSError:
+                break
+        time.sleep(3)
+    still = stack.exec("nginx", "sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null | grep '(nginx)' | cut -d' ' -f1 | sort")
+    assert still == workers
+    eventually("a good request is answered again", lambda: stack.web("/system").status == 200, 30)
+
+
 def test_only_the_gateways_two_ports_are_published() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("localhost", places.ORTHANC_HTTPS_PORT), 2)

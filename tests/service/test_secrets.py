@@ -170,6 +170,19 @@ def after_good_and_bad_requests(stack: Stack) -> Stack:
     return stack
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR LO")
+def test_a_patient_s_identifier_cannot_forge_a_line_of_the_log(stack: Stack) -> None:
+    image = next(study.series(slices=1, seed="forge"))
+    image.PatientID = "X\nE1124 forged"
+    del image.StudyInstanceUID
+    before = stack.log("orthanc")
+    with pytest.raises(Trouble, match="was not stored"):
+        stack.peer("CT1").store([image])
+    new = stack.log("orthanc")[len(before) :]
+    assert "PatientID=(withheld)" in new
+    assert "forged" not in new
+
+
 def test_orthanc_tells_that_an_image_lacked_a_tag_but_not_whose_it_was(after_good_and_bad_requests: Stack) -> None:
     assert "are missing for the following instance: PatientID=(withheld)" in after_good_and_bad_requests.log("orthanc")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.client
 import io
+import socket
 import ssl
 import time
 
@@ -97,6 +100,21 @@ def test_a_method_cannot_be_overridden_by_a_header(stack: Stack) -> None:
         stack.web(path, user="reader", headers={name: "DELETE"})
         stack.web(path, user="reader", method="POST", headers={name: "DELETE"}, body="")
     assert stack.web(path).status == 200
+
+
+def test_a_reader_s_unfinished_requests_hold_nobody_up(stack: Stack) -> None:
+    """As many as Orthanc has threads for its web page (50), and some."""
+    login = base64.b64encode(f"reader:{stack.site.password('reader')}".encode()).decode()
+    head = f"POST /tools/find HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {login}\r\nContent-Length: 500\r\n\r\n{{"
+    context = ssl.create_default_context(cadata=stack.site.authority("outside").certificate)
+    with contextlib.ExitStack() as held:
+        for _ in range(60):
+            plain = held.enter_context(socket.create_connection(("localhost", WEB_PORT), 10))
+            secured = held.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            secured.sendall(head.encode())
+        began = time.monotonic()
+        assert stack.web("/system").status == 200
+        assert time.monotonic() - began < 2
 
 
 def test_an_admin_deletes(stack: Stack) -> None:
