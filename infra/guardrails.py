@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any, Final
 
 from infra.access import METRICS, WITHOUT_RESOURCE
@@ -95,14 +96,19 @@ def encrypted(kind: str, props: Props) -> Iterator[str]:
                 yield "a volume is not encrypted under our own key"
     if kind == "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration":
         for rule in props["rules"]:
-            if rule["applyServerSideEncryptionByDefault"].get("sseAlgorithm") != "aws:kms":
+            default = rule["applyServerSideEncryptionByDefault"]
+            if default.get("sseAlgorithm") != "aws:kms" or not default.get("kmsMasterKeyId"):
                 yield "objects are not encrypted under our own key"
 
 
 # -- not public ------------------------------------------------------------------------------------------------------------
 
 _BLOCKS: Final = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
-_EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
+
+
+def _wide(cidr: object) -> bool:
+    """Whether a range is the whole internet or near it: halves of it are as open as all of it."""
+    return isinstance(cidr, str) and ip_network(cidr, strict=False).prefixlen < (8 if "." in cidr else 16)
 
 
 def not_public(kind: str, props: Props) -> Iterator[str]:
@@ -124,7 +130,7 @@ def no_open_ingress(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule":
         tags = props.get("tags") or {}
         for key in ("cidrIpv4", "cidrIpv6"):
-            if props.get(key) in _EVERYWHERE and tags.get(OPEN_TAG) != CONFIRMED:
+            if _wide(props.get(key)) and tags.get(OPEN_TAG) != CONFIRMED:
                 yield f"opens port {props.get('fromPort')} to the whole internet; openToTheWorld confirms that it is meant"
     if kind in ("aws:ec2/securityGroup:SecurityGroup", "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup") and props.get("ingress"):
         yield "has rules inside: each is a resource of its own, so that a diff names it"
@@ -132,10 +138,17 @@ def no_open_ingress(kind: str, props: Props) -> Iterator[str]:
         yield "is the old kind of rule, which these checks don't read: use vpc.SecurityGroupIngressRule"
 
 
+def _reaches(props: Props, *ports: int) -> bool:
+    first, last = props.get("fromPort"), props.get("toPort")
+    if props.get("ipProtocol") == "-1" or first is None or last is None:
+        return True
+    return any(int(first) <= port <= int(last) for port in ports)
+
+
 def nobody_logs_in(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:ec2/keyPair:KeyPair" or props.get("keyName"):
         yield "brings an SSH key: Session Manager needs neither key nor open port"
-    if kind == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" and props.get("fromPort") in (22, 3389):
+    if kind == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" and _reaches(props, 22, 3389):
         yield "opens a port for logging in"
 
 
@@ -314,7 +327,8 @@ def database_is_sound(kind: str, props: Props) -> Iterator[str]:
     if kind == "aws:rds/parameterGroup:ParameterGroup":
         values = {p["name"]: p["value"] for p in props["parameters"]}
         wanted = {"rds.force_ssl": "1", "ssl_min_protocol_version": "TLSv1.2", "log_statement": "none", "log_min_duration_statement": "-1"}
-        wanted |= {"log_min_error_statement": "panic", "log_error_verbosity": "terse", "log_parameter_max_length_on_error": "0"}
+        wanted |= {"log_min_error_statement": "panic", "log_error_verbosity": "terse", "log_parameter_max_length": "0"}
+        wanted |= {"log_parameter_max_length_on_error": "0"}
         for name, value in wanted.items():
             if values.get(name) != value:
                 yield f"{name} must be {value}: nobody reads along, and no patient stands in a log"

@@ -6,15 +6,16 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
 import pulumi
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pulumi_aws import autoscaling, ec2, iam, vpc
+from pulumi_aws import autoscaling, ec2, iam, ssm, vpc
 
 from infra import access, database
-from infra.settings import EVERYWHERE, Settings
+from infra.settings import EVERYWHERE, Settings, wide
 from infra.stack import CONFIRMED, OPEN_TAG, Stack
 
 _BOOTSTRAP: Final = Path(__file__).parent.parent / "bootstrap"
@@ -74,6 +75,16 @@ class OrthancHost(pulumi.ComponentResource):
         role = iam.Role(f"{name}-role", assume_role_policy=json.dumps(access.assume_role_policy()), tags=stack.tags("host"), opts=child)
         profile = iam.InstanceProfile(f"{name}-profile", role=role.name, tags=stack.tags("host"), opts=child)
         template = self._template(name, args, group.id, profile.arn)
+        # The host writes it; it is made here so that it goes with the stack, and can be asked before the first proof.
+        proven = ssm.Parameter(
+            f"{name}-proven",
+            name=stack.path("proven"),
+            type="String",
+            value="{}",
+            description="what the host last proved, or why it could not",
+            tags=stack.tags("proven"),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["value"]),
+        )
         autoscaling.Group(
             f"{name}-group",
             name=stack.label,  # the host's role and the alarms name it
@@ -101,7 +112,10 @@ class OrthancHost(pulumi.ComponentResource):
             enabled_metrics=[autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES, autoscaling.Metric.GROUP_PENDING_INSTANCES],
             # Instances and volumes are tagged by the template.
             tags=[autoscaling.GroupTagArgs(key=k, value=v, propagate_at_launch=False) for k, v in stack.tags("host").items()],
-            opts=child,
+            # A disposable group takes its host along, whose hook could otherwise hold it for an hour.
+            force_delete=not stack.keep,
+            # Destroyed before them: a host that lives holds the address, and writes what it has proven.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[address, proven]),
         )
         self.address = address.public_ip
         self.address_id = address.allocation_id
@@ -156,7 +170,7 @@ class OrthancHost(pulumi.ComponentResource):
         )
 
         def rule(kind: type[vpc.SecurityGroupIngressRule | vpc.SecurityGroupEgressRule], what: str, cidr: str, port: int) -> None:
-            meant = {OPEN_TAG: CONFIRMED} if cidr == str(EVERYWHERE) and kind is vpc.SecurityGroupIngressRule else {}
+            meant = {OPEN_TAG: CONFIRMED} if wide(IPv4Network(cidr)) and kind is vpc.SecurityGroupIngressRule else {}
             kind(
                 f"{name}-{what}",
                 security_group_id=group.id,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -311,7 +311,7 @@ class Settings(_Model):
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
-            problems += [_from_pydantic(e) for e in error.errors()]
+            problems += [_from_pydantic(e, encrypted) for e in error.errors()]
             wrong = {str(e["loc"][0]) for e in error.errors()}
             # What is fine by itself, so that the rules across fields speak in the same run.
             settings = cls.model_validate({key: value for key, value in given.items() if key not in wrong})
@@ -322,7 +322,9 @@ class Settings(_Model):
             for key, name in _FIELDS.items()
             if name in _SECRET and texts.get(key) and f"{PROJECT}:{key}" not in encrypted
         ]
-        problems += [_problem(key, _shown(key, texts.get(key)), why, _remedy(key)) for key, why in _across(settings) if key not in wrong]
+        problems += [
+            _problem(key, _shown(key, texts.get(key), encrypted), why, _remedy(key)) for key, why in _across(settings) if key not in wrong
+        ]
         if problems:
             raise SettingsError("\n\n".join(problems))
         return settings
@@ -333,11 +335,16 @@ _STRUCTURED: Final = ("dicom_cidrs", "web_cidrs", "modalities", "users", "zones"
 _SECRET: Final = ("web_certificate_key",)
 
 
+def wide(network: IPv4Network) -> bool:
+    """Whether it is the whole internet, or so much of it that it might as well be: half of it is as open as all of it."""
+    return network.prefixlen < 8
+
+
 def _networks(s: Settings) -> Iterator[tuple[str, str]]:
     for key, networks in (("dicomCidrs", s.dicom_cidrs), ("webCidrs", s.web_cidrs)):
         if not networks:
             yield key, "is required and has no default, so that nobody opens a port by accident"
-        elif EVERYWHERE in networks and not s.open_to_the_world:
+        elif any(wide(network) for network in networks) and not s.open_to_the_world:
             yield (
                 key,
                 f"opens the port to the whole internet; if that is meant, say it twice: pulumi config set {PROJECT}:openToTheWorld true",
@@ -362,8 +369,9 @@ def _across(s: Settings) -> Iterator[tuple[str, str]]:
             yield "webCertificate", why
 
 
-def _shown(key: str, value: object) -> str | None:
-    if value is None or _FIELDS.get(key) in _SECRET:
+def _shown(key: str, value: object, encrypted: Collection[str]) -> str | None:
+    """The value as it may stand in a message: none of what is a secret by its nature, or is kept as one in the stack's file."""
+    if value is None or _FIELDS.get(key) in _SECRET or f"{PROJECT}:{key}" in encrypted:
         return None
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     first = text.splitlines()[0] if text else "''"
@@ -374,20 +382,26 @@ def _problem(key: str, value: str | None, why: str, remedy: str) -> str:
     return f"{PROJECT}:{key}{'' if value is None else f' = {value}'}: {why}\n    remedy: {remedy}"
 
 
-def _remedy(key: str) -> str:
-    """The `pulumi config set` line that sets `key`, with an example for a value."""
+def _remedy(key: str, inner: Sequence[str | int] = ()) -> str:
+    """The `pulumi config set` line that sets `key`, with an example for a value; or where to mend what no such line can say.
+
+    `inner` is the place inside a list: its index first.
+    """
     name = _FIELDS[key]
     example = str((Settings.model_fields[name].examples or ["VALUE"])[0])
+    if name in ("dicom_cidrs", "web_cidrs"):
+        return f"pulumi config set --path '{PROJECT}:{key}[{inner[0] if inner else 0}]' {example}"
     if name in _STRUCTURED:
-        inner = {"modalities": ".aet", "users": ".name"}.get(name, "")
-        return f"pulumi config set --path '{PROJECT}:{key}[0]{inner}' {example}"
+        return f"mend {PROJECT}:{key} in the stack's file, Pulumi.STACK.yaml; docs/aws.md shows how it is written"
     if name in _SECRET:
         return f"pulumi config set --secret {PROJECT}:{key} {example.removeprefix('--secret ')}"
     return f"pulumi config set {PROJECT}:{key} {example}"
 
 
-def _from_pydantic(error: Any) -> str:
+def _from_pydantic(error: Any, encrypted: Collection[str]) -> str:
     key, *inner = error["loc"]
     where = key + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inner)
     why = error["msg"].removeprefix("Value error, ")
-    return _problem(where, _shown(key, error.get("input")), why, _remedy(key))
+    # What stands under a name that does not exist may be anything, a password too.
+    value = None if error["type"] == "extra_forbidden" else _shown(key, error.get("input"), encrypted)
+    return _problem(where, value, why, _remedy(key, inner))

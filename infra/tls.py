@@ -64,6 +64,7 @@ class _Authority:
     certificate: tls.SelfSignedCert
 
     def sign(self, name: str, request: pulumi.Input[str], uses: Sequence[Use], days: int) -> pulumi.Output[str]:
+        """The certificate for a request. Another lifetime is for new certificates: one in force is renewed by its number alone."""
         return tls.LocallySignedCert(
             f"{self.prefix}-{name}",
             cert_request_pem=request,
@@ -72,7 +73,7 @@ class _Authority:
             allowed_uses=["digital_signature", *uses],
             is_ca_certificate=False,
             validity_period_hours=days * _DAY_HOURS,
-            opts=pulumi.ResourceOptions(parent=self.owner),
+            opts=pulumi.ResourceOptions(parent=self.owner, ignore_changes=["validityPeriodHours"]),
         ).cert_pem
 
     def issue(  # noqa: PLR0913 - each is one fact of the certificate

@@ -59,13 +59,26 @@ def test_every_problem_is_reported_at_once_also_across_fields() -> None:
     )
     for key in ("zones", "instanceType", "databaseLimitGb", "webPort", "aet", "frobnicate"):
         assert f"orthanc:{key}" in said, key
-    assert said.count("remedy: pulumi config") == 6
+    assert said.count("remedy: pulumi config") == 5
+    assert "remedy: mend orthanc:zones in the stack's file" in said
+
+
+def test_the_remedy_names_the_network_that_is_wrong() -> None:
+    assert "pulumi config set --path 'orthanc:dicomCidrs[1]'" in complaint(dicomCidrs=["198.51.100.0/24", "198.51.100.1/24"])
+
+
+def test_what_is_kept_as_a_secret_or_has_no_name_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.load({"orthanc:alarmEmail": "hunter2"}, {"orthanc:alarmEmail"})
+    assert "hunter2" not in str(error.value)
+    assert "hunter2" not in complaint(users=[{"name": "admin", "role": "admin", "password": "hunter2"}])
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"dicomCidrs": ["0.0.0.0/0"]}, "openToTheWorld true"),
+        ({"dicomCidrs": ["0.0.0.0/1", "128.0.0.0/1"]}, "openToTheWorld true"),
         ({"webCidrs": ["10.0.0.1/8"]}, "not a valid IPv4 network"),
         ({"vpcCidr": "172.17.0.0/16"}, "Docker"),
         ({"vpcCidr": "192.168.8.0/22"}, "Docker"),
