@@ -55,15 +55,16 @@ class Stack:
         demo.run(home, dicom_port=DICOM_PORT, web_port=WEB_PORT)
         self.images = obtain()
         # The address under which containers reach this machine.
-        self.here = self._gateway()
+        self.here = ""
         self.receiver_port = free_port()
-        for enrolment in (
-            Enrolment(aet="CT1"),
-            Enrolment(aet="ONLYSTORE", may=("store",)),
-            Enrolment(aet="WS1", address=self.here, port=self.receiver_port),
-        ):
+        for enrolment in (Enrolment(aet="CT1"), Enrolment(aet="ONLYSTORE", may=("store",))):
             self.site.enrolled(enrolment).save()
-        self.converge()
+        self.enrol_receiver()
+
+    def enrol_receiver(self) -> None:
+        """Enrol WS1 where containers reach this machine now: Docker may give new networks other addresses."""
+        self.here = self._gateway()
+        self.enrol(Enrolment(aet="WS1", address=self.here, port=self.receiver_port))
 
     def _gateway(self) -> str:
         """The default route's gateway, as Linux tells it: hexadecimal, last byte first."""

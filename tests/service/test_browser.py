@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
@@ -63,6 +62,9 @@ def browser(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def test_chromium_accepts_the_certificate_and_shows_studies_and_an_image(stack: Stack, browser: webdriver.Chrome) -> None:
     log_in(browser, "reader", stack.site.password("reader"))
     browser.get(f"{PAGE}/")
+    assert "Orthanc" in browser.title
+    if stack.images.standins:
+        browser.get(f"{PAGE}/app/explorer.html#find-studies")
     eventually("the studies are listed", lambda: "Phantom^Demo" in browser.page_source, 30)
 
     if not stack.images.standins:
@@ -81,7 +83,7 @@ def test_chromium_accepts_the_certificate_and_shows_studies_and_an_image(stack: 
 def test_chromium_refuses_the_page_while_the_authority_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_browser(tmp_path, monkeypatch)
     try:
-        with pytest.raises(WebDriverException, match="ERR_CERT_AUTHORITY_INVALID"):
-            opened.get(f"{PAGE}/")
+        opened.get(f"{PAGE}/")
+        assert "ERR_CERT_AUTHORITY_INVALID" in opened.page_source
     finally:
         opened.quit()

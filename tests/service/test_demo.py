@@ -24,6 +24,7 @@ def test_a_stopped_demo_keeps_its_studies(stack: Stack) -> None:
     studies = sorted(str(found.StudyInstanceUID) for found in stack.peer("CT1").find_studies())
     demo.stop(stack.home)
     demo.run(stack.home, dicom_port=None, web_port=None)
+    stack.enrol_receiver()
     assert sorted(str(found.StudyInstanceUID) for found in stack.peer("CT1").find_studies()) == studies
 
 

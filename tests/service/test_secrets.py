@@ -158,10 +158,10 @@ def after_good_and_bad_requests(stack: Stack) -> Stack:
         edge = b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--edge--\r\n"
         stack.web("/dicom-web/studies", method="POST", body=edge, headers=kind)
     stack.web("/instances", method="POST", body=b"", headers={"Referer": f"https://x/?{query}", "User-Agent": NAME})
-    # Statements that fail, as Orthanc's could: on their own, and because a row is there already.
+    # Statements that fail, as Orthanc's could: in themselves, and because a row is there already.
     login = ["compose", "--file", str(stack.home / "compose.yaml"), "exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass"]
     insert = f"INSERT INTO t VALUES ('{NAME}');"  # noqa: S608 - our own words
-    for statement in (f"SELECT '{NAME}{IDENTIFIER}{BIRTH}'::int", f"CREATE TEMP TABLE t (x text UNIQUE); {insert} {insert}"):
+    for statement in (f"SELECT 1/0 WHERE '{NAME}' <> '{IDENTIFIER}{BIRTH}'", f"CREATE TEMP TABLE t (x text UNIQUE); {insert} {insert}"):
         assert attempt(*login, "postgres", "psql", "-U", "postgres", "-c", statement).returncode != 0
     identifier = stack.stored(patient.SOPInstanceUID)
     stack.web(
@@ -201,7 +201,7 @@ def test_the_gateways_log_tells_who_did_what(after_good_and_bad_requests: Stack)
     assert {e["method"] for e in web} == {"GET"}
     assert {200} <= {e["status"] for e in web}
     assert all(e["protocol"] == "TLSv1.3" and e["cipher"] and e["bytes_in"] > 0 and e["bytes_out"] > 0 for e in web)
-    dicom = [e for e in entries if e["what"] == "dicom-in" and e["calling"] == "CT1" and e["upstream"]]
+    dicom = [e for e in entries if e["what"] == "dicom-in" and e["calling"] == "CT1" and e["called"] == "ORTHANC" and e["upstream"]]
     assert max(entry["bytes_in"] for entry in dicom) > 500_000, "an image was among them"
     for entry in dicom:
         assert entry["subject"] == "CN=modality-CT1-1"
