@@ -227,7 +227,7 @@ def test_orthanc_itself_knows_only_the_modalities_of_the_plan(stack: Stack, call
     entity.add_requested_context(Verification)
     context = any_server()
     context.load_cert_chain(*certificate_files(stack, "gateway", tmp_path))
-    association = entity.associate(host, port, ae_title="ORTHANC", tls_args=(context, None))
+    association = entity.associate(host, port, ae_title="ORTHANC", tls_args=(context, places.ORTHANC_HOST))
     answered = association.is_established and getattr(association.send_c_echo(), "Status", None) == 0
     if association.is_established:
         association.release()
