@@ -15,7 +15,7 @@ from tests.rendering.scenarios import SCENARIOS, every_scenario
 _HERE = Path(__file__).parent
 _GOLDEN = _HERE / "golden"
 _TEMPLATES = Path(config_templates.__file__).parent
-_THE_SAME_EVERYWHERE = ("probe/probe.py", "nginx/association.js")
+_THE_SAME_EVERYWHERE = ("probe/log.sed", "probe/probe.py", "nginx/association.js")
 _REMEDY = "if that is what you want, rewrite them with 'UPDATE_GOLDENS=1 pytest tests/rendering' and read the diff"
 
 
