@@ -6,7 +6,9 @@ Nothing here knows Pulumi, a clock, the environment or a disk. A host on AWS and
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Iterable
+from hashlib import sha1
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 
@@ -91,6 +93,11 @@ def _some(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Right = Literal["store", "find", "worklist", "move", "get"]
+
+
+def fingerprint(pem: str) -> str:
+    """A certificate's Fingerprint: SHA-1 of its DER, as nginx's $ssl_client_fingerprint has it."""
+    return sha1(ssl.PEM_cert_to_DER_cert(pem), usedforsecurity=False).hexdigest()
 
 
 class _Model(BaseModel):

@@ -1,21 +1,14 @@
-"""Pure questions about certificates in PEM: what is one's fingerprint, may this one be signed, or served."""
+"""Pure questions about certificates in PEM: may this one be signed, or served."""
 
 from __future__ import annotations
 
-import ssl
 from datetime import timedelta
-from hashlib import sha1
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 LONGEST_SERVER_LIFE = timedelta(days=398)  # CA/Browser Forum baseline requirements 6.3.2; browsers refuse longer ones
-
-
-def fingerprint(pem: str) -> str:
-    """What nginx calls $ssl_client_fingerprint: SHA-1 of the certificate's DER, lower-case hex."""
-    return sha1(ssl.PEM_cert_to_DER_cert(pem), usedforsecurity=False).hexdigest()
 
 
 def problem_with_request(pem: str, name: str) -> str | None:

@@ -18,8 +18,8 @@ from pulumi_aws import s3, ssm
 
 from config_templates import Account, CloudWatchLogs, Container, Database, Service, render
 from config_templates import Modality as EnrolledModality
+from config_templates.model import fingerprint
 from infra import database
-from infra.certificates import fingerprint
 from infra.settings import Settings
 from infra.stack import Stack
 

@@ -126,11 +126,6 @@ def issue(authority: Pair, common_name: str, profile: Profile, *, now: datetime 
     return Pair(certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(), key=_pem(key))
 
 
-def fingerprint(certificate: str) -> str:
-    """SHA-1 of the certificate in lower-case hex, as nginx's $ssl_client_fingerprint has it."""
-    return x509.load_pem_x509_certificate(certificate.encode()).fingerprint(hashes.SHA1()).hex()  # noqa: S303 - a name, see model.Fingerprint
-
-
 def expiry(certificate: str) -> datetime:
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
 

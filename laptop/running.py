@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from laptop.docker import attempt, compose, container_id, docker
+from laptop.docker import attempt, compose, container_id
 from laptop.images import Images
 from laptop.site import Site, place
 from laptop.tell import Trouble
@@ -74,28 +73,6 @@ def hold_modalities(site: Site) -> str:
     return compose(site.home, "exec", "-T", "orthanc", "python3", "/etc/probe/probe.py", "modalities", seconds=60)
 
 
-def health(site: Site) -> Mapping[str, str]:
-    """What Docker says of each container: healthy, unhealthy, starting, or its state when it does not run."""
-    states = {}
-    for service in ("orthanc", "nginx", "postgres"):
-        container = container_id(site.home, service)
-        if not container:
-            states[service] = "missing"
-            continue
-        form = "{{if .State.Running}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}"
-        states[service] = docker("inspect", "--format", form, container).strip()
-    return states
-
-
-def wait_healthy(site: Site, service: str, seconds: float) -> None:
-    """Return when Docker finds the service healthy. Raises Trouble after `seconds`."""
-    end = time.monotonic() + seconds
-    while (state := health(site)[service]) != "healthy":
-        if time.monotonic() > end:
-            raise Trouble(f"{service} is {state} after {seconds:.0f} s.\n{_last_words(site.home)}")
-        time.sleep(0.5)
-
-
 def down(site: Site, *, forget_data: bool = False) -> None:
     """Stop and remove the containers; with `forget_data` also the database's volume."""
     if (site.home / "compose.yaml").exists():
@@ -103,5 +80,5 @@ def down(site: Site, *, forget_data: bool = False) -> None:
 
 
 def _last_words(home: Path) -> str:
-    logs = attempt("compose", "--file", str(home / "compose.yaml"), "logs", "--no-color", "--tail", "12", seconds=60)
+    logs = attempt("compose", "--ansi", "never", "--file", str(home / "compose.yaml"), "logs", "--no-color", "--tail", "12", seconds=60)
     return logs.stdout[-4000:]

@@ -4,6 +4,7 @@ HOME/site.json       what the service is: ports, users, modalities
 HOME/keys/           authorities, certificates and keys, passwords; the originals
 HOME/modalities/     for each modality the bundle that its vendor needs
 HOME/compose.yaml    rendered
+HOME/taken.json      digests of the files that the running containers have taken
 HOME/run/            the stable directories that the containers mount, each for its one user
 HOME/scratch/        Orthanc's temporary files
 """
@@ -26,7 +27,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config_templates import Account, Container, Database, Limits, Modality, RotatedFiles, Service, User, places, render
-from config_templates.model import Aet, Host, Port, Right
+from config_templates.model import Aet, Host, Port, Right, fingerprint
 from laptop import certificates
 from laptop.certificates import Pair, Profile, Usage
 from laptop.images import Images
@@ -202,7 +203,7 @@ class Site:
                         may=m.may,
                         address=m.address,
                         port=m.port,
-                        certificates=tuple(certificates.fingerprint(self.modality(m.aet, number).certificate) for number in m.certificates),
+                        certificates=tuple(fingerprint(self.modality(m.aet, number).certificate) for number in m.certificates),
                     )
                     for m in self.plan.modalities
                 ),

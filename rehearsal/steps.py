@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
-from infra.certificates import fingerprint
+from config_templates.model import fingerprint
 from rehearsal.laboratory import Laboratory, RehearsalError
 
 PREVIEW_SECONDS = 10  # on 2 cores, said in docs/aws.md

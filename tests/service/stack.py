@@ -95,6 +95,12 @@ class Stack:
         form = "{{.Id}} {{.State.StartedAt}} {{.RestartCount}}"
         return {service: docker("inspect", "--format", form, container_id(self.home, service)).strip() for service in SERVICES}
 
+    def wait_healthy(self, service: str, seconds: float) -> None:
+        """Return when Docker's health check of the service succeeds."""
+        form = "{{.State.Running}} {{.State.Health.Status}}"
+        container = container_id(self.home, service)
+        eventually(f"{service} is healthy", lambda: docker("inspect", "--format", form, container).strip() == "true healthy", seconds)
+
     def exec(self, service: str, *command: str) -> str:
         return compose(self.home, "exec", "-T", service, *command)
 
@@ -102,6 +108,11 @@ class Stack:
         """The container's own address on one of its networks."""
         form = f'{{{{(index .NetworkSettings.Networks "orthanc-test_{network}").IPAddress}}}}'
         return docker("inspect", "--format", form, container_id(self.home, service)).strip()
+
+    def sql(self, statement: str) -> None:
+        """Run it as the superuser; on standard input, because it may hold a password."""
+        command = ("exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", "psql", "--username", "postgres")
+        compose(self.home, *command, stdin=statement)
 
     def log(self, service: str) -> str:
         return compose(self.home, "logs", "--no-color", "--no-log-prefix", service)

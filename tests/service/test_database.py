@@ -14,7 +14,6 @@ from config_templates import places
 from laptop import certificates, study
 from laptop.certificates import Pair
 from laptop.docker import compose, container_id, docker
-from laptop.running import wait_healthy
 from laptop.site import place
 from laptop.tell import Trouble
 from tests.service.stack import Stack, dcmtk, eventually
@@ -24,7 +23,7 @@ from tests.service.stack import Stack, dcmtk, eventually
 def _whole_again(stack: Stack) -> Iterator[None]:
     yield
     stack.converge()
-    wait_healthy(stack.site, "orthanc", 120)
+    stack.wait_healthy("orthanc", 120)
     # Orthanc notices at the next image that its connection for pixels broke, and opens another.
     eventually("images are stored again", lambda: takes_an_image(stack), 30)
 
@@ -41,7 +40,7 @@ def show_database_certificate(stack: Stack, pair: Pair) -> None:
     files = {**stack.site.files(stack.images), "postgres/server.crt": pair.certificate, "postgres/server.key": pair.key}
     place(stack.site, files)
     compose(stack.home, "restart", "postgres")
-    wait_healthy(stack.site, "postgres", 60)
+    stack.wait_healthy("postgres", 60)
     compose(stack.home, "restart", "orthanc")
 
 
@@ -76,13 +75,12 @@ def test_orthanc_refuses_a_database_whose_certificate_has_another_name(stack: St
 
 def test_a_database_without_tls_or_password_lets_nobody_in(stack: Stack) -> None:
     for tls, password, reason in (
-        ("sslmode=disable", stack.site.password("database"), "no encryption|no pg_hba.conf entry"),
+        ("sslmode=disable", '"$(cat /etc/database/orthanc-password)"', "no encryption|no pg_hba.conf entry"),
         ("sslmode=require", "wrong", "password authentication failed"),
     ):
         uri = f"host={places.DATABASE_HOST} user=orthanc dbname=orthanc {tls}"
-        container = container_id(stack.home, "postgres")
-        command = ["exec", "--env", f"PGPASSWORD={password}", container, "sh", "-c", f"psql '{uri}' -c 'select 1' 2>&1; true"]
-        assert any(word in docker(*command) for word in reason.split("|"))
+        told = stack.exec("postgres", "sh", "-c", f"PGPASSWORD={password} psql '{uri}' -c 'select 1' 2>&1; true")
+        assert any(word in told for word in reason.split("|"))
 
 
 def test_orthanc_s_container_and_its_files_made_anew_lose_no_study(stack: Stack) -> None:
@@ -143,9 +141,7 @@ def test_a_rotated_password_needs_no_restart(stack: Stack) -> None:
     fresh = stack.site.password("database")
     sql = f"ALTER ROLE orthanc PASSWORD '{fresh}'"
     stack.converge()
-    container = container_id(stack.home, "postgres")
-    docker("exec", "-i", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", container, "psql", "-U", "postgres", stdin=sql)
-    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'orthanc'"
-    docker("exec", "-i", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", container, "psql", "-U", "postgres", stdin=kill)
+    stack.sql(sql)
+    stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'orthanc'")
     eventually("Orthanc is back with the new password", lambda: stack.web("/changes?last").status == 200, 60)
     assert stack.containers() == before

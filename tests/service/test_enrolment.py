@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from laptop import certificates, running, study
+from config_templates.model import fingerprint
+from laptop import running, study
 from laptop.running import converge, hold_modalities, reload_gateway
 from laptop.site import Enrolment, Site, place
 from laptop.tell import Trouble
@@ -109,9 +110,7 @@ def test_old_and_new_certificate_overlap_until_the_old_one_is_struck(stack: Stac
     old_context = old.context()
     stack.enrol(Enrolment(aet="RENEW", certificates=(1, 2)))
     new = stack.peer("RENEW")
-    assert certificates.fingerprint(stack.site.modality("RENEW", 1).certificate) != certificates.fingerprint(
-        stack.site.modality("RENEW", 2).certificate
-    )
+    assert fingerprint(stack.site.modality("RENEW", 1).certificate) != fingerprint(stack.site.modality("RENEW", 2).certificate)
     with tls_socket(old, old_context) as connection:
         assert answer_to(connection, [associate_request("RENEW")]) == b"\x02"
     assert new.echo() == 0
