@@ -8,6 +8,7 @@ from pulumi_aws import get_caller_identity_output
 from infra import outputs
 from infra.access import HostAccess, HostAccessArgs
 from infra.database import EncryptedRds, EncryptedRdsArgs
+from infra.database import host_facts as database_facts
 from infra.encryption import EncryptionKey, EncryptionKeyArgs
 from infra.host import OrthancHost, OrthancHostArgs, host_facts
 from infra.monitoring import Monitoring, MonitoringArgs
@@ -80,8 +81,9 @@ release = ConfigRelease(
         certificates=tls.files(web),
         host={
             **host_facts(s, stack),
+            "server_name": s.domain_name or host.address,
             "address": {"ip": host.address, "allocation": host.address_id},
-            "database": {"host": database.address, "secret": database.secret_arn},
+            "database": {**database_facts(s), "host": database.address, "secret": database.secret_arn},
             "files": secrets.files,
         },
     ),

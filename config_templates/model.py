@@ -92,6 +92,9 @@ def _some(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+# The health check's own user: it logs in from inside Orthanc's container, and nginx lets nobody in by that name.
+PROBE_USER = "probe"
+
 Right = Literal["store", "find", "worklist", "move", "get"]
 
 
@@ -218,7 +221,7 @@ class Service(_Model):
     def _names_are_unique(self) -> Self:
         _unique("modality", (m.aet for m in self.modalities), "give every modality its own AE title")
         _unique("modality", (self.aet, *(m.aet for m in self.modalities)), "that is the server's own AE title")
-        _unique("user", ("probe", *(u.name for u in self.users)), "'probe' is the health check's own user; others may stand once")
+        _unique("user", (PROBE_USER, *(u.name for u in self.users)), "'probe' is the health check's own user; others may stand once")
         _unique("certificate", (c for m in self.modalities for c in m.certificates), "a certificate is one modality's identity")
         if not any(u.role == "admin" for u in self.users):
             raise ValueError("users: nobody is an admin; give one user the role 'admin'")

@@ -54,6 +54,9 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
         "outgoing.key",
     ),
 }
+# What a host on AWS has for its own proof, as a modality (rest of the directories' rules alike; no container mounts it).
+AGENT: Final = "agent"
+AGENT_SECRETS: Final[Mapping[str, tuple[str, ...]]] = {AGENT: ("probe.crt", "probe.key", "outside-authority.crt")}
 LAPTOP_SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "postgres": ("server.crt", "server.key", "superuser-password", "superuser.pgpass", "orthanc-password"),
 }

@@ -26,6 +26,8 @@ WITHOUT_RESOURCE: Final = {
     "ssmmessages:OpenDataChannel": "service-authorization/latest/reference/list_amazonsessionmanagermessagegatewayservice.html",
     # Narrowed to our namespace by a condition.
     "cloudwatch:PutMetricData": "service-authorization/latest/reference/list_amazoncloudwatch.html",
+    # Read only: which hosts of the group were given up lately.
+    "autoscaling:DescribeScalingActivities": "service-authorization/latest/reference/list_amazonec2autoscaling.html",
     # Read only: which instance has the address now.
     "ec2:DescribeAddresses": "service-authorization/latest/reference/list_amazonec2.html",
 }
@@ -69,11 +71,11 @@ def host_policy(stack: Stack, reach: Reach) -> dict[str, object]:
         statement(["ec2:AssociateAddress"], arn("ec2", f"elastic-ip/{reach.address}")),
         statement(["ec2:AssociateAddress"], [arn("ec2", "instance/*"), arn("ec2", "network-interface/*")], Condition=mine),
         statement(
-            ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"],
+            ["autoscaling:CompleteLifecycleAction", "autoscaling:SetInstanceHealth"],
             arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{stack.label}"),
         ),
         statement(
-            ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"],
+            ["logs:CreateLogStream", "logs:PutLogEvents"],
             [arn("logs", f"log-group:{stack.path(g)}:*") for g in ("containers", "host")],
         ),
         statement(["cloudwatch:PutMetricData"], "*", Condition={"StringEquals": {"cloudwatch:namespace": METRICS}}),

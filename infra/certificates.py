@@ -52,6 +52,12 @@ def problem_with_web_certificate(chain: str, key: str, domain: str) -> str | Non
     return _weak(leaf.public_key())
 
 
+def end_of_life(pem: str) -> str:
+    """When the first certificate in `pem` ends: an ISO 8601 time in UTC."""
+    leaf, *_ = x509.load_pem_x509_certificates(pem.encode())
+    return leaf.not_valid_after_utc.isoformat()
+
+
 def _weak(key: object) -> str | None:
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
         return None

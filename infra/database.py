@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 from pulumi_aws import cloudwatch, ec2, rds, vpc
 
-from infra.settings import DATABASE_CLASSES
+from infra.settings import DATABASE_CLASSES, Settings
 from infra.stack import Stack
 
 # The newest major that RDS offers and the plugin (libpq, any server from 9.5) works with. A major upgrade copies the catalogue of
@@ -34,6 +34,11 @@ PARAMETERS: Final[dict[str, str]] = {
     # A transaction that its client forgot holds back vacuum; Orthanc's own take milliseconds. In ms.
     "idle_in_transaction_session_timeout": "600000",
 }
+
+
+def host_facts(settings: Settings) -> Mapping[str, object]:
+    """What a host must know to reach the database, besides its address. Part of host.json in each release."""
+    return {"port": PORT, "name": NAME, "user": USER, "authority_url": settings.database_authority_url}
 
 
 def max_connections(instance_class: str) -> int:

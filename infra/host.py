@@ -23,12 +23,21 @@ USER_DATA_BYTES: Final = 8192  # EC2 takes 16 KB; half of it stays free
 HOOK_SECONDS: Final = 3600  # until a host that proves nothing is given up
 CAPACITY_WAIT: Final = "60m"  # a first `pulumi up` waits for the host, which waits for the database: 25 min Multi-AZ, at times
 _DAY_SECONDS: Final = 86400
+# What the user data writes on the host: bootstrap/<name> -> (where, mode).
+_ON_THE_HOST: Final = {
+    "install.sh": ("/usr/local/sbin/orthanc-install", "0755"),
+    "puller.py": ("/usr/local/sbin/orthanc-pull", "0755"),
+    "orthanc-host.sh": ("/usr/local/sbin/orthanc-host", "0755"),
+    "orthanc-converge.service": ("/etc/systemd/system/orthanc-converge.service", "0644"),
+    "orthanc-converge.timer": ("/etc/systemd/system/orthanc-converge.timer", "0644"),
+}
 _COMPOSE_MACHINE: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(_BOOTSTRAP),
     undefined=StrictUndefined,
     autoescape=False,  # noqa: S701 - YAML, not a web page; every value is validated by its type
+    trim_blocks=True,
     keep_trailing_newline=True,
 )
 _TEMPLATES.filters["tojson"] = lambda value: json.dumps(value, sort_keys=True)
@@ -39,6 +48,10 @@ def user_data(settings: Settings, stack: Stack) -> str:
     architecture = settings.machine.architecture
     return _TEMPLATES.get_template("cloud-init.yaml.j2").render(
         stack={"stack": stack.name, "region": stack.region, "pointer": stack.path("release"), "proven": stack.path("proven")},
+        files=[
+            {"path": path, "mode": mode, "text": (_BOOTSTRAP / name).read_text(encoding="utf-8")}
+            for name, (path, mode) in _ON_THE_HOST.items()
+        ],
         compose_url=settings.compose_url.replace("{machine}", _COMPOSE_MACHINE[architecture]),
         compose_sha256=settings.compose_sha256_arm64 if architecture == "arm64" else settings.compose_sha256_x86_64,
     )
@@ -217,5 +230,4 @@ def host_facts(settings: Settings, stack: Stack) -> Mapping[str, object]:
         "dicom_port": settings.dicom_port,
         "web_port": settings.web_port,
         "aet": settings.aet,
-        "database_authority_url": settings.database_authority_url,
     }

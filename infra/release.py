@@ -7,20 +7,22 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
 import pulumi
 from pulumi_aws import s3, ssm
 
-from config_templates import Account, CloudWatchLogs, Container, Database, Service, render
+from config_templates import Account, CloudWatchLogs, Container, Database, Service, places, render
 from config_templates import Modality as EnrolledModality
-from config_templates.model import fingerprint
+from config_templates.model import User, fingerprint
 from infra import database
-from infra.settings import Settings
+from infra.certificates import end_of_life
+from infra.settings import HOST_USER, PROBE_AET, Settings
 from infra.stack import Stack
 
 # The users that the pinned images are made for: orthanc in orthancteam/orthanc, nginx in the official nginx.
@@ -32,6 +34,7 @@ KEEP_DAYS: Final = 90
 KEY: Final = "release.tar.gz"
 RUN_DIR: Final = "/run/orthanc"
 SCRATCH_DIR: Final = "/var/lib/orthanc/scratch"
+_AGENT: Final = Path(__file__).parent.parent / "bootstrap/orthanc_host"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +59,25 @@ def service(settings: Settings, stack: Stack, facts: Facts) -> Service:
         dicom_port=settings.dicom_port,
         web_port=settings.web_port,
         database=Database(host=facts.database_host, port=database.PORT, name=database.NAME, user=database.USER),
-        users=settings.users,
-        modalities=tuple(
-            EnrolledModality(
-                aet=m.aet,
-                may=m.may,
-                certificates=tuple(facts.modality_certificates[m.aet][number] for number in m.certificates),
-                address=None if m.address is None else str(m.address),
-                port=m.port,
-            )
-            for m in settings.modalities
+        users=(*settings.users, User(name=HOST_USER, role="reader")),
+        modalities=(
+            # The host itself, which proves the service as a modality would.
+            EnrolledModality(aet=PROBE_AET, may=(), certificates=(facts.modality_certificates[PROBE_AET][1],)),
+            *_modalities(settings, facts),
         ),
         logs=CloudWatchLogs(region=stack.region, group=stack.path("containers")),
     )
+
+
+def _modalities(settings: Settings, facts: Facts) -> Iterator[EnrolledModality]:
+    for m in settings.modalities:
+        yield EnrolledModality(
+            aet=m.aet,
+            may=m.may,
+            certificates=tuple(facts.modality_certificates[m.aet][number] for number in m.certificates),
+            address=None if m.address is None else str(m.address),
+            port=m.port,
+        )
 
 
 def _placeholder(name: str) -> str:
@@ -91,7 +100,8 @@ def facts_from(settings: Settings, known: Mapping[str, Any]) -> Facts:
     return Facts(
         database_host=host if isinstance(host, str) else "database.not-known-yet.invalid",
         modality_certificates={
-            m.aet: {number: mark(modality(m.aet, number), f"{m.aet}/{number}") for number in m.certificates} for m in settings.modalities
+            aet: {number: mark(modality(aet, number), f"{aet}/{number}") for number in numbers}
+            for aet, numbers in {PROBE_AET: (1,), **{m.aet: m.certificates for m in settings.modalities}}.items()
         },
     )
 
@@ -99,6 +109,29 @@ def facts_from(settings: Settings, known: Mapping[str, Any]) -> Facts:
 def rendered(settings: Settings, stack: Stack, known: Mapping[str, Any]) -> Mapping[str, str]:
     """The files that hosts get; with placeholders where `known` lacks something, which is what a preview shows."""
     return render(service(settings, stack, facts_from(settings, known)))
+
+
+def agent() -> Mapping[str, str]:
+    """The program that a host runs with this release (bootstrap/orthanc_host)."""
+    return {f"{_AGENT.name}/{path.name}": path.read_text(encoding="utf-8") for path in sorted(_AGENT.glob("*.py"))}
+
+
+def containers() -> Mapping[str, object]:
+    """Where a host puts the files, and who owns them: the part of host.json that goes with the rendered files."""
+    accounts = {"orthanc": ORTHANC_ACCOUNT, "nginx": NGINX_ACCOUNT}
+    owners = {directory: accounts[container] for directory, (container, _) in places.MOUNTS.items() if container in accounts}
+    return {
+        "run_dir": RUN_DIR,
+        "scratch_dir": SCRATCH_DIR,
+        "directories": {**{directory: [owner.uid, owner.gid] for directory, owner in owners.items()}, places.AGENT: [0, 0]},
+    }
+
+
+def expires(certificates: Mapping[str, str], modalities: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    """When each certificate ends, so that the host can warn about it: {name: ISO 8601 time}."""
+    own = {name.removesuffix(".crt"): end_of_life(pem) for name, pem in certificates.items()}
+    theirs = {f"modality {aet}/{number}": end_of_life(pem) for aet, numbers in modalities.items() for number, pem in numbers.items()}
+    return {**own, **theirs}
 
 
 def pack(files: Mapping[str, str]) -> bytes:
@@ -145,7 +178,14 @@ class ConfigRelease(pulumi.ComponentResource):
         stack = args.stack
         child = pulumi.ResourceOptions(parent=self)
         archive = pulumi.Output.all(known, dict(args.certificates), dict(args.host)).apply(
-            lambda parts: pack({**rendered(args.settings, stack, parts[0]), **parts[1], "host.json": _json(parts[2])})
+            lambda parts: pack(
+                {
+                    **rendered(args.settings, stack, parts[0]),
+                    **parts[1],
+                    **agent(),
+                    "host.json": _json({**parts[2], **containers(), "expires": expires(parts[1], parts[0]["modalities"])}),
+                }
+            )
         )
         # No secret; but a diff should show the changed line of a file (above), and not the archive's 20 KB in base64.
         content: pulumi.Output[str] = archive.apply(lambda data: pulumi.Output.secret(base64.b64encode(data).decode()))

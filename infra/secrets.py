@@ -10,11 +10,10 @@ import pulumi
 import pulumi_random as random
 from pulumi_aws import secretsmanager
 
-from config_templates.model import User
+from config_templates.model import PROBE_USER, User
+from infra.settings import HOST_USER
 from infra.stack import Stack
 from infra.tls import Pair, TlsMaterial
-
-PROBE_USER = "probe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +41,10 @@ class HostSecrets(pulumi.ComponentResource):
         made = {
             # Letters and digits only: no file, URI or shell needs to quote them, and 32 of them are 190 bits.
             user: random.RandomPassword(f"{name}-password-{user}", length=32, special=False, opts=child).result
-            for user in (*(u.name for u in args.users), PROBE_USER)
+            for user in (*(u.name for u in args.users), PROBE_USER, HOST_USER)
         }
         pairs = {"orthanc/orthanc": args.tls.orthanc, "probe/probe": args.tls.probe, "nginx/gateway": args.tls.gateway}
-        pairs |= {"nginx/server": args.tls.server, "nginx/outgoing": args.tls.outgoing, "nginx/web": args.web}
+        pairs |= {"nginx/server": args.tls.server, "nginx/outgoing": args.tls.outgoing, "nginx/web": args.web, "agent/probe": args.tls.host}
         keys = {f"{file}.key": pair.key for file, pair in pairs.items()}
         # Orthanc's HTTPS server wants certificate and key in one file.
         keys["orthanc/orthanc.pem"] = pulumi.Output.concat(args.tls.orthanc.certificate, args.tls.orthanc.key)

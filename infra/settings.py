@@ -15,11 +15,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic.alias_generators import to_camel
 
 from config_templates import pins
-from config_templates.model import Aet, Image, Port, Right, User
+from config_templates.model import PROBE_USER, Aet, Image, Port, Right, User
 from config_templates.places import modality_host
 from infra.certificates import problem_with_request, problem_with_web_certificate
 
 PROJECT: Final = "orthanc"
+# As whom the host itself proves the service through nginx (bootstrap/orthanc_host/configuration.py): it may C-ECHO, and look.
+PROBE_AET: Final = "PROBE"
+HOST_USER: Final = "host"
 
 
 class Machine(NamedTuple):
@@ -151,8 +154,9 @@ def _somebody_is_admin(users: tuple[User, ...]) -> tuple[User, ...]:
     names = [u.name for u in users]
     if len(set(names)) != len(names):
         raise ValueError("names a user twice")
-    if "probe" in names:
-        raise ValueError("names 'probe', which is the health check's own user")
+    for taken in (PROBE_USER, HOST_USER):
+        if taken in names:
+            raise ValueError(f"names '{taken}', which is the health check's own user")
     if not any(u.role == "admin" for u in users):
         raise ValueError("has no admin: nobody could delete or correct anything")
     return users
@@ -233,7 +237,7 @@ class Settings(_Model):
     )
     inside_authority: Generation = Field(1, description="authorities between the containers", examples=["2"])
     server_certificate: Generation = Field(1, description="the server's certificate, 397 days", examples=["2"])
-    inside_certificates: Generation = Field(1, description="the containers' certificates, 397 days", examples=["2"])
+    inside_certificates: Generation = Field(1, description="the containers' certificates and the host's own, 397 days", examples=["2"])
     outgoing_certificate: Generation = Field(1, description="what we show to modalities that we send to, 397 days", examples=["2"])
     modality_days: Annotated[int, Field(ge=30, le=3650)] = Field(
         1095, description="lifetime of the modalities' certificates in days", examples=["1095"]
@@ -360,6 +364,8 @@ def _across(s: Settings) -> Iterator[tuple[str, str]]:
         yield "databaseLimitGb", f"must be at least 26 % above databaseStorageGb ({s.database_storage_gb}), or RDS never grows it"
     if s.aet.lower() in {m.aet.lower() for m in s.modalities}:
         yield "modalities", f"contains the server's own AE title {s.aet}"
+    if PROBE_AET.lower() in {m.aet.lower() for m in s.modalities} or s.aet.lower() == PROBE_AET.lower():
+        yield "modalities" if s.aet.lower() != PROBE_AET.lower() else "aet", f"takes {PROBE_AET}, the AE title of the host's own proof"
     for modality in s.modalities:
         if modality.address is not None and modality.address in s.vpc_cidr:
             yield "modalities", f"has {modality.aet} at {modality.address}, inside the VPC ({s.vpc_cidr}), where no modality can be"

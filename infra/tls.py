@@ -10,7 +10,7 @@ import pulumi
 import pulumi_tls as tls
 
 from config_templates import places
-from infra.settings import PROJECT, Modality
+from infra.settings import PROBE_AET, PROJECT, Modality
 from infra.stack import Stack
 
 _DAY_HOURS: Final = 24
@@ -123,6 +123,7 @@ class TlsMaterial(pulumi.ComponentResource):
     gateway: Pair
     probe: Pair
     outgoing: Pair
+    host: Pair
     modalities: Mapping[str, Mapping[int, Certificate]]
 
     def __init__(self, name: str, args: TlsMaterialArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -148,6 +149,14 @@ class TlsMaterial(pulumi.ComponentResource):
         self.probe = between_containers(inside, "probe", "probe.inside", ["client_auth"])
         self.outgoing = outside.issue(
             f"outgoing-{args.outgoing_certificate}", ["client_auth"], algorithm="RSA", days=SERVER_DAYS, dns=[f"outgoing.{PROJECT}"]
+        )
+        # With it the host proves its own service, as a modality would; so it is named, and let in, like one.
+        self.host = outside.issue(
+            f"host-{args.inside_certificates}",
+            ["client_auth"],
+            algorithm="RSA",
+            days=SERVER_DAYS,
+            dns=[places.modality_host(PROBE_AET)],
         )
         self.modalities = {
             m.aet: {number: self._modality(outside, m, number, args.modality_days) for number in m.certificates} for m in args.modalities
@@ -184,8 +193,9 @@ class TlsMaterial(pulumi.ComponentResource):
         return outside.issue(name, uses, algorithm="RSA", days=days, dns=[places.modality_host(modality.aet)])
 
     def enrolled(self) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
-        """The modalities' certificates, which nginx knows by fingerprint: {AET: {number: PEM}}."""
-        return {aet: {str(number): pair.certificate for number, pair in pairs.items()} for aet, pairs in self.modalities.items()}
+        """The certificates that nginx lets in, by fingerprint: {AET: {number: PEM}}; the modalities' and the host's own."""
+        own = {PROBE_AET: {"1": self.host.certificate}}
+        return own | {aet: {str(number): pair.certificate for number, pair in pairs.items()} for aet, pairs in self.modalities.items()}
 
     def files(self, web: Pair) -> Mapping[str, pulumi.Output[str]]:
         """The public files that containers get (config_templates.places.SECRETS, the .crt of each)."""
@@ -200,6 +210,8 @@ class TlsMaterial(pulumi.ComponentResource):
             "nginx/web.crt": web.certificate,
             "nginx/gateway.crt": self.gateway.certificate,
             "nginx/outgoing.crt": self.outgoing.certificate,
+            "agent/probe.crt": self.host.certificate,
+            "agent/outside-authority.crt": self.outside_authority,
         }
 
     def bundle(self, aet: str) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
