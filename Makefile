@@ -37,6 +37,12 @@ demo-clean: $(VENV)/laptop ## leave nothing of it behind
 	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop clean
 	@rm -rf $(VENV) config_templates/__pycache__ config_templates/*/__pycache__ laptop/__pycache__
 
+# -- on AWS ----------------------------------------------------------------------------------------------------------------
+
+.PHONY: up
+up: $(VENV)/dev ## bring a stack to AWS, and wait until its host has proven the service: STACK=dev [YES=1]
+	@$(VENV)/bin/python -m operations up $(or $(STACK),$(error say which: make up STACK=dev)) $(if $(YES),-- --yes)
+
 # -- working on it --------------------------------------------------------------------------------------------------------
 
 .PHONY: test
