@@ -61,7 +61,7 @@ def forget_standins() -> None:
 
 def _build(names: tuple[str, ...]) -> Images:
     if not image_id(_BASE):
-        _build_base()
+        build_debian(_DEBIAN, _BASE)
     ids = {}
     for name in names:
         tell.detail(f"building the stand-in for {name}")
@@ -83,7 +83,7 @@ def _tag(name: str) -> str:
     return f"orthanc-standin-{name}:{digest.hexdigest()[:12]}"
 
 
-def _build_base() -> None:
+def build_debian(suite: str, tag: str) -> None:
     """A minimal Debian as an image, from the machine's own package mirror. Needs debootstrap, and root for its chroot."""
     prepared = subprocess.run([str(Path(__file__).parent / "prerequisites"), "debootstrap"], capture_output=True, text=True, check=False)
     if prepared.returncode != 0:
@@ -94,9 +94,9 @@ def _build_base() -> None:
     become_root = [] if os.geteuid() == 0 else ["sudo"]
     with TemporaryDirectory(prefix="orthanc-base-") as folder:
         root = Path(folder) / "root"
-        tell.detail(f"making a minimal Debian {_DEBIAN} with debootstrap{'' if not become_root else ' (as root, by sudo)'}")
+        tell.detail(f"making a minimal Debian {suite} with debootstrap{'' if not become_root else ' (as root, by sudo)'}")
         script = (
-            f"PATH=$PATH:/usr/sbin:/sbin debootstrap --variant=minbase {_DEBIAN} '{root}' {_mirror()} >&2 "
+            f"PATH=$PATH:/usr/sbin:/sbin debootstrap --variant=minbase {suite} '{root}' {_mirror()} >&2 "
             f"&& tar -C '{root}' -c . ; status=$?; rm -rf '{root}'; exit $status"
         )
         log = Path(folder) / "log"
@@ -104,9 +104,9 @@ def _build_base() -> None:
             log.open("wb") as complaints,
             subprocess.Popen([*become_root, "sh", "-c", script], stdout=subprocess.PIPE, stderr=complaints) as bootstrap,
         ):
-            imported = subprocess.run(["docker", "import", "-", _BASE], stdin=bootstrap.stdout, capture_output=True, text=True, check=False)
+            imported = subprocess.run(["docker", "import", "-", tag], stdin=bootstrap.stdout, capture_output=True, text=True, check=False)
         if bootstrap.returncode != 0 or imported.returncode != 0:
-            remove_images([_BASE])
+            remove_images([tag])
             raise Trouble(f"no stand-in could be built: {imported.stderr}{log.read_text(errors='replace')[-600:]}")
 
 
