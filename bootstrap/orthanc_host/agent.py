@@ -298,18 +298,18 @@ class Agent:
                 values["StoredBytes"] = (float(found.stored_bytes), "Bytes")
         dimensions = [{"Name": "Stack", "Value": self.configuration.stack}]
         data = [{"MetricName": n, "Value": v, "Unit": unit, "Dimensions": dimensions} for n, (v, unit) in sorted(values.items())]
-        self.aws("cloudwatch", "put-metric-data", stdin={"Namespace": self.configuration.metrics, "MetricData": data})
+        self.aws("cloudwatch", "put-metric-data", request={"Namespace": self.configuration.metrics, "MetricData": data})
 
     def _log(self, line: Mapping[str, Any]) -> None:
         names = {"logGroupName": self.configuration.log_group, "logStreamName": self.instance}
         event = {"timestamp": int(self.machine.now() * 1000), "message": json.dumps(line, sort_keys=True)}
         try:
-            self.aws("logs", "put-log-events", stdin={**names, "logEvents": [event]})
+            self.aws("logs", "put-log-events", request={**names, "logEvents": [event]})
         except Failed as error:
             if "ResourceNotFoundException" not in str(error):
                 raise
-            self.aws("logs", "create-log-stream", stdin=names)
-            self.aws("logs", "put-log-events", stdin={**names, "logEvents": [event]})
+            self.aws("logs", "create-log-stream", request=names)
+            self.aws("logs", "put-log-events", request={**names, "logEvents": [event]})
 
     # -- housekeeping -------------------------------------------------------------------------------------------------
 

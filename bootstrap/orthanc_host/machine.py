@@ -29,7 +29,7 @@ class Machine:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def run(self, *command: str, seconds: float = 60, stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    def run(self, *command: str, seconds: float = 60, env: Mapping[str, str] | None = None) -> str:
         """What the command printed. Raises Failed with the last line of its complaint."""
         try:
             done = subprocess.run(
@@ -37,7 +37,6 @@ class Machine:
                 capture_output=True,
                 text=True,
                 timeout=seconds,
-                input=stdin,
                 env=None if env is None else {**os.environ, **env},
                 check=False,
             )
@@ -136,15 +135,10 @@ class Aws:
         self._machine = machine
         self._options = ("--region", region, "--output", "json", "--cli-connect-timeout", "5", "--cli-read-timeout", "20")
 
-    def __call__(self, *words: str, stdin: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The answer. With `stdin`, the request comes from there, so that it is no process argument. Raises Failed."""
-        request = () if stdin is None else ("--cli-input-json", "file:///dev/stdin")
-        said = self._machine.run(
-            *("aws", *words, *self._options, *request),
-            seconds=90,
-            stdin=None if stdin is None else json.dumps(stdin),
-            env={"AWS_MAX_ATTEMPTS": "2", "AWS_PAGER": ""},
-        )
+    def __call__(self, *words: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The answer. `request` is for what the CLI's options can't say well; like them it holds no secret. Raises Failed."""
+        whole = () if request is None else ("--cli-input-json", json.dumps(request))
+        said = self._machine.run("aws", *words, *self._options, *whole, seconds=90, env={"AWS_MAX_ATTEMPTS": "2", "AWS_PAGER": ""})
         return dict(json.loads(said)) if said.strip() else {}
 
 

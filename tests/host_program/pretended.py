@@ -136,12 +136,12 @@ class Pretended(Machine):
         self,
         *command: str,
         seconds: float = 60,  # noqa: ARG002 - nothing takes time
-        stdin: str | None = None,
         env: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> str:
         self.ran.append(" ".join(command))
         if command[0] == "aws":
-            return json.dumps(self._aws(command[1:], json.loads(stdin) if stdin else {}))
+            given = json.loads(command[-1]) if "--cli-input-json" in command else {}
+            return json.dumps(self._aws(command[1:], given))
         if command[:2] == ("docker", "compose"):
             return self._compose(command[command.index("--file") + 2 :] if "--file" in command else command[2:])
         if command[:3] == ("docker", "image", "inspect"):

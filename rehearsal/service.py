@@ -1,0 +1,352 @@
+"""The service's life on its host, in steps: from a launch template to stored studies, through changes and faults to its successor.
+
+Each step proves what it says and returns what it measured, in a line. `python -m rehearsal` shows them; tests/host runs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Final
+
+from laptop import study
+from laptop.tell import Trouble
+from rehearsal.hosts import Host
+from rehearsal.laboratory import RehearsalError
+from rehearsal.scene import CT1, STACK, USERS, Scene, eventually, require
+
+Step = Callable[[Scene], str]
+# Between a change in the world and the host's next look at it lies a minute at most; the rest is work.
+SOON: Final = 120
+FAULT: Final = 420
+MR7: Final = {"aet": "MR7", "may": ["store", "find"]}
+
+
+# -- into existence --------------------------------------------------------------------------------------------------------
+
+
+def deploy(scene: Scene) -> str:
+    """Deploy the stack into an empty account with pulumi up"""
+    scene.lab.pulumi("stack", "init", STACK)
+    scene.say(instanceType="t3.small", modalities=scene.modalities, users=list(USERS), **scene.cloud.settings())
+    seconds = scene.up()
+    scene.cloud.database(STACK)
+    return f"{seconds:.0f} s, most of it the provider's wait for the database"
+
+
+def boot(scene: Scene) -> str:
+    """Boot the host from its launch template: cloud-init, Docker, the release, the proof"""
+    host = scene.cloud.launch(STACK)
+    installed = host.booted(600)
+    release = scene.outputs["release"]
+    scene.until_proven(release, 600)
+    took = host.seconds
+    eventually("the launch hook was completed", lambda: "CONTINUE" in _hook(scene, host), 30)
+    require(scene.cloud.holder(STACK) == host.id, "the address is not the host's")
+    schema = host.run("cloud-init", "schema", "--system").stdout
+    require("Valid cloud-config" in schema, f"cloud-init does not like its user data: {schema}")
+    units = ("/etc/systemd/system/orthanc-converge.service", "/etc/systemd/system/orthanc-converge.timer")
+    told = host.run("systemd-analyze", "verify", *units)
+    require(not told.stderr.strip(), f"systemd-analyze verify: {told.stderr}")
+    return f"{took:.0f} s from boot to proof (installed after {installed:.0f} s); launch hook completed, address taken"
+
+
+def _hook(scene: Scene, host: Host) -> str:
+    (reservation,) = scene.lab.aws("ec2").describe_instances(InstanceIds=[host.id])["Reservations"]
+    return str({tag["Key"]: tag["Value"] for tag in reservation["Instances"][0]["Tags"]}.get("lifecycle:proven", ""))
+
+
+def store(scene: Scene) -> str:
+    """Store a study over mutual TLS with the bundle from the stack's outputs, and find it again"""
+    peer = scene.peer("CT1")
+    begun = time.monotonic()
+    count = scene.store(peer, list(study.series(slices=20)))
+    took = time.monotonic() - begun
+    (found,) = peer.find_studies()
+    require(int(found.NumberOfStudyRelatedInstances) == count, f"{count} images went in, {found.NumberOfStudyRelatedInstances} are there")
+    status, studies = scene.web("/studies")
+    require(status == 200 and len(studies) == 1, f"the web page shows {studies}")
+    status, _ = scene.web(f"/studies/{studies[0]}", user="reader", method="DELETE")
+    require(status == 403, f"a reader's DELETE was answered with {status}")
+    return f"{count} images in {took:.1f} s, found by C-FIND and at {scene.outputs['url']}"
+
+
+# -- change ----------------------------------------------------------------------------------------------------------------
+
+
+def enrol(scene: Scene) -> str:
+    """Enrol a modality with make up, then strike it; another one keeps storing"""
+    begun, before = time.monotonic(), _containers(scene.host)
+    with scene.steady() as steady:
+        scene.modalities = [CT1, MR7]
+        scene.say(modalities=scene.modalities)
+        scene.make_up()
+        scene.store(scene.peer("MR7"), list(study.series(slices=2, seed="mr7")))
+        enrolled, peer = time.monotonic() - begun, scene.peer("MR7")
+        require(enrolled < SOON, f"MR7 could store after {enrolled:.0f} s only")
+        scene.modalities = [CT1]
+        scene.say(modalities=scene.modalities)
+        begun = time.monotonic()
+        scene.make_up()
+        struck = time.monotonic() - begun
+        require(not _associates(peer), "MR7 was struck, and still gets an association")
+    require(_containers(scene.host) == before, "a container was restarted")
+    return f"could store after {enrolled:.0f} s, was refused after {struck:.0f} s; {steady.unbroken()}"
+
+
+def rotate(scene: Scene) -> str:
+    """Rotate the database's password, then fail the database over"""
+    database, before = scene.cloud.database(STACK), _containers(scene.host)
+    with scene.steady() as steady:
+        database.rotate()
+        version = "/run/orthanc/agent/database-version"
+        old = scene.host.read(version)
+        took = eventually("the host has the new password", lambda: scene.host.read(version) != old, SOON)
+        # Sessions that are open live on; the pool's other connections are made with the new password.
+        database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'orthanc' AND state = 'idle' LIMIT 3")
+        time.sleep(5)
+    rotated = steady.unbroken()
+    with scene.steady() as steady:
+        time.sleep(3)
+        database.restart(away=5)
+        gap = eventually("images are stored again", lambda: _stores(scene), 90)
+        time.sleep(3)
+    require(_containers(scene.host) == before, "a container was restarted")
+    return (
+        f"taken after {took:.0f} s, {rotated}; failover: 5 s without a database, "
+        f"{steady.longest_gap:.0f} s between two stored images, {len(steady.refused)} associations failed ({gap:.0f} s to the first good one)"
+    )
+
+
+def renew(scene: Scene) -> str:
+    """Renew the server's certificate while an association is open"""
+    old = _shown(scene)
+    peer, before = scene.peer("CT1"), _containers(scene.host)
+    with peer.association() as association, scene.steady() as steady:
+        scene.say(serverCertificate=2)
+        scene.make_up()
+        require(_shown(scene) != old, "the old certificate is still shown")
+        answer = association.send_c_echo()
+        require(getattr(answer, "Status", None) == 0, "the open association was dropped")
+    require(_containers(scene.host) == before, "a container was restarted")
+    return f"new certificate shown; the open association went on; {steady.unbroken()}"
+
+
+def refuse(scene: Scene) -> str:
+    """Deploy a release that Orthanc refuses: back to the old one, and everybody can see why"""
+    good = scene.outputs["release"]
+    with _spoilt(scene):
+        with scene.steady() as steady:
+            said = scene.make_up(code=1)
+            require("the host refused the release" in said, f"make up does not say so:\n{said[-2000:]}")
+            bad = scene.outputs["release"]
+            scene.until_proven(good)
+            time.sleep(5)
+        told = scene.proven
+        require(told["release"] == good and bad in told["refused"], f"`proven` says {told}")
+        status = scene.host.run("orthanc-host", "status").stdout
+        require("NOT TAKEN" in status and bad[:12] in status, f"status says:\n{status}")
+        require(scene.metric("ReleaseFailed")[-1] == 1, "the metric ReleaseFailed is not 1")
+        require([line for line in scene.lines() if line["status"] == "refused" and line["release"] == bad[:12]], "the log does not tell it")
+        tries = _tries(scene, bad)
+        time.sleep(70)  # one more run
+        require(_tries(scene, bad) == tries, "the refused release was tried again")
+        gap = steady.longest_gap
+        successor = _successor(scene, good)
+    scene.say(modalities=[CT1], logDays=14)
+    scene.make_up()
+    scene.until_proven(scene.outputs["release"])
+    require(not scene.lost(), "acknowledged images were lost")
+    return f"refused after {tries} tries, {gap:.0f} s between two stored images; {successor}; the next good release was taken"
+
+
+@contextlib.contextmanager
+def _spoilt(scene: Scene) -> Iterator[None]:
+    """The program makes a configuration that Orthanc can't start with: an AE title longer than DICOM allows."""
+    path = scene.lab.project / "config_templates/orthanc/__init__.py"
+    text = path.read_text(encoding="utf-8")
+    require('"DicomAet": service.aet' in text, "the template has changed: spoil it in another way")
+    path.write_text(text.replace('"DicomAet": service.aet', '"DicomAet": "MUCH-TOO-LONG-FOR-DICOM"'), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def _tries(scene: Scene, release: str) -> int:
+    return scene.host.journal("orthanc-converge").count(f"release {release[:12]} ended with") or len(
+        [line for line in scene.lines() if line["release"] == release[:12]]
+    )
+
+
+def _successor(scene: Scene, release: str) -> str:
+    """The host dies while a bad release is pointed to."""
+    scene.host.kill()
+    host = scene.cloud.replace(STACK)
+    eventually("the successor has proven the old release", lambda: scene.proven.get("host") == host.id, 600)
+    require(scene._is_proven(release), f"the successor runs something else: {scene.proven}")  # noqa: SLF001
+    return f"its successor proved the old release {host.seconds:.0f} s after its boot"
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------------
+
+
+def reboot(scene: Scene) -> str:
+    """Reboot, and lose the power"""
+    took = []
+    for hard in (False, True):
+        scene.host.reboot(hard=hard)
+        eventually("the service is proven again", lambda: _stores(scene), FAULT)
+        took.append(scene.host.seconds)
+    require(not scene.lost(), "acknowledged images were lost")
+    return f"{took[0]:.0f} s from the boot to a stored image, {took[1]:.0f} s after a power failure"
+
+
+def breakdowns(scene: Scene) -> str:
+    """Kill each container, hang Orthanc"""
+    took = []
+    for service, signal in (("nginx", "KILL"), ("orthanc", "KILL"), ("orthanc", "STOP")):
+        inside = "Orthanc" if service == "orthanc" else "nginx"
+        if signal == "KILL":
+            scene.host.run("docker", "kill", f"orthanc-{STACK}-{service}-1")
+        else:
+            scene.host.run("pkill", "-STOP", "-x", inside)
+        took.append(f"{service} {signal} {eventually(f'after {signal} of {service} images are stored', lambda: _stores(scene), FAULT):.0f} s")
+    require(not scene.lost(), "acknowledged images were lost")
+    return f"until an image was stored again: {', '.join(took)}"
+
+
+def full_disk(scene: Scene) -> str:
+    """Fill the disk: room is made, the proof says so"""
+    host = scene.host
+    host.run("mount", "-t", "tmpfs", "-o", "size=2g", "none", "/mnt")
+    return host.id
+
+
+def away(scene: Scene) -> str:
+    """Take AWS away, one service after another, while it runs and at boot"""
+    with scene.steady() as steady:
+        for service in ("s3", "ssm", "secretsmanager", "logs", "monitoring"):
+            with scene.cloud.away(service):
+                scene.host.run("/usr/local/sbin/orthanc-pull", check=False)
+    later = steady.unbroken()
+    took = []
+    for services in (("ssm",), ("secretsmanager",), ("s3", "logs", "cloudwatch")):
+        with scene.cloud.away(*services):
+            scene.host.reboot()
+            scene.host.until("systemctl", "is-active", "docker")
+            scene.host.run("sh", "-c", "/usr/local/sbin/orthanc-pull; true", seconds=300)
+        took.append(f"{'+'.join(services)} {eventually('images are stored again', lambda: _stores(scene), FAULT):.0f} s")
+    require(not scene.lost(), "acknowledged images were lost")
+    return f"while it ran: {later}; at boot, after it came back: {', '.join(took)}"
+
+
+def broken_release(scene: Scene) -> str:
+    """Cut a release off, and falsify one: neither is taken, the old one runs on"""
+    old = scene.outputs["release"]
+    told = []
+    scene.say(logDays=30)
+    with scene.cloud.truncated("s3"), scene.steady() as steady:
+        scene.up()
+        new = scene.outputs["release"]
+        for_long = eventually("the host tells that it can't take it", lambda: "not_taken" in scene.proven, SOON)
+        told.append(scene.proven["not_taken"])
+        require(scene.proven["release"] == old, "something else runs than before")
+    with scene.cloud.corrupted("s3"):
+        ran = scene.host.run("/usr/local/sbin/orthanc-pull", check=False).stdout
+        require("checksum is wrong" in ran, f"a wrong bit went unnoticed:\n{ran}")
+    scene.until_proven(new)
+    return f"told after {for_long:.0f} s ('{told[0]}'); taken once it was whole; {steady.unbroken()}"
+
+
+def two_at_once(scene: Scene) -> str:
+    """Run two agents at once: one works, the other steps back"""
+    with scene.steady() as steady, ThreadPoolExecutor() as pool:
+        runs = [pool.submit(scene.host.run, "/usr/local/sbin/orthanc-pull", check=False) for _ in range(3)]
+        codes = sorted(run.result().returncode for run in runs)
+    require(codes[0] == 0 and 75 in codes and set(codes) <= {0, 75}, f"exit codes {codes}")
+    return f"exit codes {codes}; {steady.unbroken()}"
+
+
+def operate(scene: Scene) -> str:
+    """What an operator does on the host: status, rollback and hold, revoke-now"""
+    host = scene.host
+    now = scene.outputs["release"]
+    host.run("orthanc-host", "rollback", "--hold", "the vendor is here")
+    status = host.run("orthanc-host", "status").stdout
+    require("HELD:         the vendor is here" in status, f"status says:\n{status}")
+    require(scene.proven["release"] != now and scene.proven["hold"] == "the vendor is here", f"`proven` says {scene.proven}")
+    eventually("the metric Held is 1", lambda: scene.metric("Held")[-1] == 1, 10)
+    scene.say(logDays=60)
+    scene.make_up()
+    require("HELD" not in host.run("orthanc-host", "status").stdout, "a new release did not end the hold")
+    peer = scene.peer("CT1")
+    with peer.association() as association:
+        begun = time.monotonic()
+        host.run("orthanc-host", "revoke-now", "CT1")
+        took = time.monotonic() - begun
+        answer = association.send_c_echo() if association.is_established else None
+        require(getattr(answer, "Status", None) != 0, "the open association of a revoked modality goes on")
+    require(not _associates(peer), "a revoked modality gets an association")
+    wrong = host.run("orthanc-host", "revoke-now", "NOBODY", check=False)
+    require(wrong.returncode == 2 and "not enrolled" in wrong.stderr, f"NOBODY could be revoked: {wrong}")
+    scene.say(logDays=90)
+    scene.make_up()
+    require(_stores(scene), "the next release did not let CT1 in again")
+    return f"held and released; revoke-now cut a modality off in {took:.0f} s; the next release let it in again"
+
+
+def succeed(scene: Scene) -> str:
+    """A host dies for good: another takes over address and service, and keeps them"""
+    old = scene.host
+    scene.cloud.terminate(STACK)
+    new = scene.cloud.launch(STACK)
+    eventually("the new host has the address", lambda: scene.cloud.holder(STACK) == new.id, 600)
+    took = eventually("images are stored", lambda: _stores(scene), 60)
+    old.run("/usr/local/sbin/orthanc-pull", check=False)
+    require(scene.cloud.holder(STACK) == new.id, "the dying host took the address back")
+    old.kill()
+    require(not scene.lost(), "acknowledged images were lost")
+    return f"{new.seconds:.0f} s from its boot; all {len(scene.kept)} acknowledged images are there ({took:.0f} s)"
+
+
+# -- helpers ---------------------------------------------------------------------------------------------------------------
+
+
+def _containers(host: Host) -> str:
+    """Which containers run, and since when."""
+    form = "{{.Name}} {{.Id}} {{.State.StartedAt}}"
+    return host.run("sh", "-c", f"docker inspect --format '{form}' $(docker ps -q)").stdout
+
+
+def _associates(peer: object) -> bool:
+    try:
+        return peer.echo() == 0  # type: ignore[attr-defined, no-any-return]
+    except (OSError, Trouble):
+        return False
+
+
+def _stores(scene: Scene) -> bool:
+    """CT1 can store an image at the stack's address."""
+    return scene.store(scene.peer("CT1"), list(study.series(slices=1, seed=f"at {time.time()}"))) == 1
+
+
+def _shown(scene: Scene) -> str:
+    """The certificate that the DICOM port shows."""
+    context = scene.peer("CT1").context()
+    import socket
+
+    with socket.create_connection((scene.address, 11112), 10) as plain, context.wrap_socket(plain, server_hostname=scene.address) as sock:
+        return ssl.DER_cert_to_PEM_cert(sock.getpeercert(binary_form=True) or b"")
+
+
+STEPS: tuple[Step, ...] = (
+    *(deploy, boot, store, enrol, rotate, renew, operate, refuse),
+    *(reboot, breakdowns, away, broken_release, two_at_once, succeed),
+)
+_ = (json, datetime, UTC, RehearsalError)
