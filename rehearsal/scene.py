@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import copy
 import http.client
 import json
-import os
 import ssl
 import subprocess
 import sys
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from pydicom.dataset import Dataset
@@ -73,12 +72,10 @@ class Steady:
 
     def _work(self) -> None:
         (template, *_) = study.samples()
+        template.StudyInstanceUID, template.SeriesInstanceUID = generate_uid(), generate_uid()
         last = time.monotonic()
         while not self._stop.wait(0.2):
-            image = Dataset()
-            image.update(template)
-            image.file_meta = template.file_meta
-            image.StudyInstanceUID, image.SeriesInstanceUID = f"{template.StudyInstanceUID}.7", f"{template.SeriesInstanceUID}.7"
+            image = copy.deepcopy(template)
             image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
             try:
                 self.peer.store([image])
@@ -101,11 +98,17 @@ class Scene:
         self.modalities: list[Mapping[str, Any]] = [CT1]
         self.kept: list[str] = []  # every SOP Instance UID that was ever acknowledged
         self._outputs: Mapping[str, Any] | None = None
+        self._moves = 0
 
     # -- the stack ------------------------------------------------------------------------------------------------------
 
     def say(self, **settings: object) -> None:
         self.lab.say(STACK, **settings)
+
+    def move_on(self) -> None:
+        """Make the next release another one, in a way that restarts nothing: a modality that nobody has."""
+        self._moves += 1
+        self.say(modalities=[*self.modalities, {"aet": f"NEXT{self._moves}", "may": []}])
 
     def up(self) -> float:
         self._outputs = None
@@ -225,8 +228,3 @@ class Scene:
 def _metric_data(parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     data = parameters.get("MetricData", [])
     return list(data.values()) if isinstance(data, dict) else list(data)
-
-
-def write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    os.chmod(path, 0o600)
