@@ -1,37 +1,101 @@
+"""`python -m rehearsal`: the stack's whole life with the real Pulumi engine, against an emulated AWS on this machine."""
 # ruff: noqa: T201 - it talks to a person
-"""Show a person the stack's whole life, step by step, and how long each took."""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from rehearsal.laboratory import Laboratory, RehearsalError, missing
-from rehearsal.steps import STEPS
+from laptop.tell import Trouble
+from rehearsal import cloud, laboratory, service, steps
+from rehearsal.cloud import Cloud
+from rehearsal.laboratory import Laboratory, RehearsalError
+from rehearsal.scene import Scene
+
+ACTS = {
+    "service": "from an empty account to a stored study, and what may happen to a host after that",
+    "stack": "what Pulumi makes, changes and takes away, in two stacks of one account",
+}
 
 
 def main() -> int:
-    if lacking := missing():
-        print(f"rehearsal: not on PATH: {', '.join(lacking)}. docs/aws.md, Rehearsal, says where they come from.", file=sys.stderr)
+    parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
+    parser.add_argument("act", nargs="*", metavar="ACT", help="; ".join(f"{name}: {what}" for name, what in ACTS.items()))
+    acts = parser.parse_args().act or list(ACTS)
+    if unknown := set(acts) - set(ACTS):
+        parser.error(f"no such act: {', '.join(sorted(unknown))}; there are {', '.join(ACTS)}")
+    if lacking := laboratory.missing():
+        print(f"rehearsal: missing: {', '.join(lacking)}. docs/aws.md, Rehearsal, says where they come from.", file=sys.stderr)
+        return 2
+    if "service" in acts and (lacking := cloud.missing()):
+        print(
+            f"rehearsal: for hosts this machine lacks: {', '.join(lacking)}. 'make rehearse' installs what can be installed.",
+            file=sys.stderr,
+        )
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing of it stays behind then either
     begun = time.monotonic()
     try:
-        with Laboratory() as lab:
-            for number, step in enumerate(STEPS, start=1):
-                print(f"[{number:2}/{len(STEPS)}] {(step.__doc__ or '').rstrip('.')} ...", flush=True)
-                start = time.monotonic()
-                found = step(lab)
-                print(f"        {found}  ({time.monotonic() - start:.0f} s)", flush=True)
-    except RehearsalError as error:
+        for act in acts:
+            print(f"\n{act.capitalize()}: {ACTS[act]}\n", flush=True)
+            play(act)
+    except (RehearsalError, Trouble) as error:
         print(f"rehearsal: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("rehearsal: stopped; nothing of it is left.", file=sys.stderr)
+        print("\nrehearsal: stopped; nothing of it is left.", file=sys.stderr)
         return 130
-    print(f"From an empty account to two stacks and back in {(time.monotonic() - begun) / 60:.0f} minutes.")
+    print(f"\nAll of it in {(time.monotonic() - begun) / 60:.0f} minutes; nothing of it is left.")
     return 0
+
+
+def play(act: str) -> None:
+    if act == "service":
+        with Laboratory() as lab, Cloud(lab) as around:
+            _play(service.STEPS, Scene(lab, around))
+    else:
+        with Laboratory() as lab:
+            _play(steps.STEPS, lab)
+
+
+def _play(todo: Sequence[Callable[[Any], str]], on: object) -> None:
+    for number, step in enumerate(todo, start=1):
+        title = f"[{number:2}/{len(todo)}] {(step.__doc__ or '').strip().rstrip('.')}"
+        with _clock(title) as begun:
+            found = step(on)
+        print(f"        {found}  ({time.monotonic() - begun:.0f} s)", flush=True)
+
+
+@contextmanager
+def _clock(title: str) -> Iterator[float]:
+    """Show the step that is at work, on a terminal with the seconds that it has taken so far."""
+    begun = time.monotonic()
+    if not sys.stdout.isatty():
+        print(f"{title} ...", flush=True)
+        yield begun
+        return
+    over = threading.Event()
+
+    def tick() -> None:
+        while True:
+            print(f"\r{title} ... {time.monotonic() - begun:.0f} s", end="", flush=True)
+            if over.wait(1):
+                return
+
+    ticking = threading.Thread(target=tick, daemon=True)
+    ticking.start()
+    try:
+        yield begun
+    finally:
+        over.set()
+        ticking.join()
+        print(f"\r{title}\033[K", flush=True)
 
 
 if __name__ == "__main__":

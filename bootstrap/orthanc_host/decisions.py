@@ -131,7 +131,8 @@ def _proven(state: State, seen: Seen) -> tuple[State, list[Action]]:
         before = () if state.proven is None else (state.proven,)
         rest = tuple(p for p in (*before, *state.earlier) if p.sha256 != seen.release.sha256)
         state = replace(state, proven=seen.release, proven_since=seen.now, earlier=rest[:REMEMBERED_RELEASES])
-    state = replace(state, tries=0, failures=0, restarted=False)
+    # A fresh host knows from the one before it which release is proven, and not since when.
+    state = replace(state, tries=0, failures=0, restarted=False, proven_since=state.proven_since or seen.now)
     actions = []
     if seen.wanted_by_group and seen.has_address is False:
         actions.append(TAKE_ADDRESS)
