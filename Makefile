@@ -47,11 +47,11 @@ up: $(VENV)/dev ## bring a stack to AWS, and wait until its host has proven the 
 
 .PHONY: test
 test: $(VENV)/dev ## all tests; installs Docker, dcmtk and Chromium where they are missing
-	@laptop/prerequisites docker peers browser -- $(VENV)/bin/python -m pytest
+	@laptop/prerequisites docker peers browser registry -- $(VENV)/bin/python -m pytest
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev ## the tests that need no container, in seconds
-	@$(VENV)/bin/python -m pytest -m "not service and not engine"
+	@$(VENV)/bin/python -m pytest -m "not service and not engine and not host"
 
 .PHONY: rehearse
 rehearse: $(VENV)/dev ## the AWS stack's whole life with the real Pulumi engine against an emulated AWS

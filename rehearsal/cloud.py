@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import shutil
 import ssl
 import subprocess
@@ -55,6 +56,7 @@ class Cloud:
     def __init__(self, lab: Laboratory) -> None:
         self.lab = lab
         self.home = lab.home / "cloud"
+        self.name = f"rehearsal-{secrets.token_hex(4)}"
         self.hosts: list[Host] = []
         self.names: dict[str, str] = {}
         self._instances: dict[str, Instance] = {}  # by their addresses
@@ -77,12 +79,11 @@ class Cloud:
         self.home.mkdir()
         self.authority = make_authority("rehearsal authority", "ecdsa")
         self.rds_authority = make_authority("rehearsal rds authority", "rsa")
-        self._network = f"rehearsal-{os.getpid()}"
-        self._prefix = _make_network(self._network)
-        stack.callback(docker, "network", "rm", self._network)
+        self._prefix = _make_network(self.name)
+        stack.callback(docker, "network", "rm", self.name)
         stack.callback(self._end_hosts)
         gateway = self._place(1)
-        bridge = f"br-{docker('network', 'inspect', '--format', '{{.Id}}', self._network)[:12]}"
+        bridge = f"br-{docker('network', 'inspect', '--format', '{{.Id}}', self.name)[:12]}"
         _ip("addr", "add", f"{metadata.ADDRESS}/32", "dev", bridge)  # goes with the bridge
 
         names = [registry.HOST, files.HOST, LOGS_HOST]
@@ -99,9 +100,9 @@ class Cloud:
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
         }
-        image = machine.knowing(self.authority.certificate, self.environment, f"{self._network}-host", self.home / "host")
+        image = machine.knowing(self.authority.certificate, self.environment, f"{self.name}-host", self.home / "host")
         self._image = stack.enter_context(image)
-        self._images = images.obtain()
+        self.images = images.obtain()
 
     # -- what a stack is told, so that its hosts find everything here ----------------------------------------------------
 
@@ -118,8 +119,8 @@ class Cloud:
         self.files[_BUNDLE] = self.rds_authority.certificate.encode()
         checksum = sha256(plugin).hexdigest()
         return {
-            "orthancImage": self.registry.push(self._images.orthanc, "orthanc"),
-            "nginxImage": self.registry.push(self._images.nginx, "nginx"),
+            "orthancImage": self.registry.push(self.images.orthanc, "orthanc"),
+            "nginxImage": self.registry.push(self.images.nginx, "nginx"),
             "composeUrl": f"https://{files.HOST}{_PLUGIN}",
             "composeSha256X8664": checksum,
             "composeSha256Arm64": checksum,
@@ -133,7 +134,7 @@ class Cloud:
         if stack not in self._databases:
             (emulated,) = self.lab.aws("rds").describe_db_instances(DBInstanceIdentifier=_label(stack))["DBInstances"]
             place = self._next()
-            words = [*self._options(place), "--name", f"rehearsal-{os.getpid()}-{stack}-database", self._images.postgres]
+            words = [*self._options(place), "--name", f"{self.name}-{stack}-database", self.images.postgres]
             made = rds.serving(emulated, self.lab.aws("secretsmanager"), self.rds_authority, self.home / f"{stack}-database", words)
             self._databases[stack] = self._stack.enter_context(made)
             self.names[emulated["Endpoint"]["Address"]] = place
@@ -270,7 +271,7 @@ class Cloud:
 
     def _options(self, address: str) -> list[str]:
         return [
-            *("--network", self._network, "--ip", address, "--label", f"{_LABEL}={os.getpid()}"),
+            *("--network", self.name, "--ip", address, "--label", f"{_LABEL}={os.getpid()}"),
             *("--volume", f"{self.home / 'resolv.conf'}:/etc/resolv.conf:ro"),
         ]
 

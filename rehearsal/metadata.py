@@ -13,6 +13,7 @@ from typing import Any, Final
 
 ADDRESS: Final = "169.254.169.254"
 ROLE: Final = "host"
+_LIFETIME: Final = "X-aws-ec2-metadata-token-ttl-seconds"
 
 
 @dataclass(kw_only=True)
@@ -114,12 +115,12 @@ class _Request(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         if self.path != "/latest/api/token":
             self._say(404)
-        elif "X-aws-ec2-metadata-token-ttl-seconds" not in self.headers:
+        elif (seconds := self.headers.get(_LIFETIME)) is None:
             self._say(400)
         else:
             token = secrets.token_urlsafe(32)
             self.server.tokens.add(token)
-            self._say(200, token)
+            self._say(200, token, seconds)
 
     def do_GET(self) -> None:
         instance = self.server.instances.get(self.client_address[0])
@@ -141,11 +142,13 @@ class _Request(BaseHTTPRequestHandler):
         else:
             self._say(200, found)
 
-    def _say(self, status: int, what: str | bytes = "") -> None:
+    def _say(self, status: int, what: str | bytes = "", token_seconds: str = "") -> None:
         body = what.encode() if isinstance(what, str) else what
         self.send_response(status)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
+        if token_seconds:
+            self.send_header(_LIFETIME, token_seconds)
         self.end_headers()
         self.wfile.write(body)
 

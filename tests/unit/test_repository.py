@@ -42,7 +42,14 @@ def test_make_alone_lists_every_target_that_people_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["laptop/prerequisites", ".ci/run", "laptop/standins/nginx/nginx", "laptop/standins/postgres/docker-ensure-initdb.sh"]
+    "script",
+    [
+        "laptop/prerequisites",
+        ".ci/run",
+        "laptop/standins/nginx/nginx",
+        "laptop/standins/postgres/docker-ensure-initdb.sh",
+        "rehearsal/rootfs/boot",
+    ],
 )
 def test_scripts_are_sound(script: str) -> None:
     command = [str(Path(sys.executable).parent / "shellcheck"), str(ROOT / script)]
