@@ -58,7 +58,7 @@ def host_policy(stack: Stack, reach: Reach) -> dict[str, object]:
 
     mine = {"StringEquals": {"ec2:ResourceTag/orthanc:stack": stack.name}}
     return document(
-        statement(["s3:GetObject", "s3:GetObjectVersion"], f"{reach.bucket}/{reach.release_key}"),
+        statement(["s3:GetObjectVersion"], f"{reach.bucket}/{reach.release_key}"),
         statement(["ssm:GetParameter"], [arn("ssm", f"parameter{stack.path(p)}") for p in ("release", "proven")]),
         statement(["ssm:PutParameter"], arn("ssm", f"parameter{stack.path('proven')}")),
         statement(["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"], list(reach.secrets)),

@@ -198,12 +198,11 @@ class Scene:
 
     def lost(self) -> list[str]:
         """Which acknowledged images the archive does not have. Must be none, whatever happened."""
-        lost = []
-        for uid in dict.fromkeys(self.kept):
-            status, found = self.web("/tools/lookup", method="POST", body=uid)
-            if status != 200 or not any(entry["Type"] == "Instance" for entry in found):
-                lost.append(uid)
-        return lost
+        query = {"Level": "Instance", "Expand": True, "Query": {}}
+        status, found = self.web("/tools/find", method="POST", body=json.dumps(query))
+        require(status == 200, f"the archive could not be asked: {status}")
+        there = {entry["MainDicomTags"]["SOPInstanceUID"] for entry in found}
+        return [uid for uid in self.kept if uid not in there]
 
     # -- what was said ------------------------------------------------------------------------------------------------------
 

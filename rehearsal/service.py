@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from infra.access import WITHOUT_RESOURCE
 from laptop import study
 from laptop.peer import Peer
 from laptop.tell import Trouble
+from rehearsal import privilege as privileges
 from rehearsal.hosts import Host
 from rehearsal.scene import CT1, STACK, USERS, Scene, eventually, require
 
@@ -293,6 +295,52 @@ def operate(scene: Scene) -> str:
     return f"held and released; revoke-now cut a modality off in {took:.0f} s; the next release let it in again"
 
 
+def fill(scene: Scene) -> str:
+    """Fill the disk for good: the stack is restarted once, then the host gives itself up, and the group replaces it"""
+    host, scratch = scene.host, "/var/lib/orthanc/scratch"
+    begun = time.monotonic()
+    host.run("mount", "-t", "tmpfs", "-o", "size=1100m,mode=0700,uid=999,gid=999", "tmpfs", scratch)  # a small disk of its own
+    host.run("fallocate", "-l", "1000M", f"{scratch}/full")
+    asked = ("autoscaling:SetInstanceHealth",)
+    runs = 0
+    while runs < 10:
+        runs += 1
+        host.run("/usr/local/sbin/orthanc-pull", check=False)  # instead of waiting for a minute each time
+        if any(str(call) in asked for call in scene.cloud.asked(host)):
+            break
+    gave_up = time.monotonic() - begun
+    calls = [str(call) for call in scene.cloud.asked(host)]
+    require("autoscaling:SetInstanceHealth" in calls, "the host did not give itself up")
+    require("autoscaling:DescribeScalingActivities" in calls, "it did not ask how many did so before")
+    require("disk:" in scene.proven["reason"], f"`proven` does not tell the reason: {scene.proven}")
+    journal = host.journal("orthanc-converge")
+    require(journal.count("restarting all containers") == 1, "the stack was not restarted exactly once before")
+    new = scene.cloud.replace(STACK)
+    host.kill()
+    eventually("images are stored again", lambda: scene.cloud.holder(STACK) == new.id and _stores(scene), 600)
+    require(not scene.lost(), "acknowledged images were lost")
+    return f"gave up after {runs} failed proofs ({gave_up:.0f} s without the pauses); successor: {new.seconds:.0f} s"
+
+
+def privilege(scene: Scene) -> str:
+    """Hold every AWS call that hosts made against the role's policy"""
+    iam = scene.lab.aws("iam")
+    (role,) = [r["RoleName"] for r in iam.list_roles()["Roles"] if r["RoleName"].startswith("host-role")]
+    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    policy = [s for name in names for s in privileges.statements(iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"])]
+    calls = scene.cloud.asked()
+    account = scene.lab.aws("sts").get_caller_identity()["Account"]
+    group = f"orthanc-{STACK}"
+    excess = {str(c) for c in calls if not privileges.allowed(c, policy, account=account, group=group, stack=STACK)}
+    require(not excess, f"hosts called what their role does not allow: {sorted(excess)}")
+    idle = privileges.never_called(policy, calls)
+    require(not idle, f"the role allows what no host needed: {idle}")
+    wide = sorted(privileges.everywhere(policy))
+    unknown = set(wide) - set(WITHOUT_RESOURCE)
+    require(not unknown, f"allowed upon every resource, without a page that demands it: {sorted(unknown)}")
+    return f"{len(calls)} calls, {len({str(c) for c in calls})} kinds, each allowed; {len(wide)} actions upon '*', each with AWS's page"
+
+
 def succeed(scene: Scene) -> str:
     """A host dies for good: another takes over address and service, and keeps them"""
     old = scene.host
@@ -337,5 +385,5 @@ def _shown(scene: Scene) -> str:
 
 STEPS: tuple[Step, ...] = (
     *(deploy, boot, store, enrol, rotate, renew, operate, refuse),
-    *(reboot, breakdowns, away, broken_release, two_at_once, succeed),
+    *(reboot, breakdowns, away, broken_release, two_at_once, succeed, fill, privilege),
 )

@@ -315,7 +315,7 @@ class Agent:
 
     def _make_room(self) -> None:
         """On a disk that is nearly full: images that no container uses, and the journal's past."""
-        if self.machine.free_bytes("/") >= self.configuration.minimum_free_mb << 20:
+        if self.machine.free_bytes(*self.configuration.disks) >= self.configuration.minimum_free_mb << 20:
             return
         self._say("the disk is nearly full: dropping unused images and old journals")
         self._attempt("no images were dropped", lambda: self.machine.run("docker", "image", "prune", "--all", "--force", seconds=300))

@@ -69,6 +69,11 @@ class Configuration:
     def run(self) -> Path:
         return Path(self.run_dir)
 
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """Where the system, the images and Orthanc's temporary files lie; usually one disk."""
+        return ("/", "/var/lib/docker", self.scratch_dir)
+
 
 def merged(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {**DEFAULTS, **raw}

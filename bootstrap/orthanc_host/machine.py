@@ -98,8 +98,9 @@ class Machine:
         os.chown(str(path), owner[0], owner[1])
         path.chmod(mode)
 
-    def free_bytes(self, path: str) -> int:
-        return shutil.disk_usage(path).free
+    def free_bytes(self, *paths: str) -> int:
+        """What is free on the fullest of the disks that these paths lie on; a path that does not exist counts for nothing."""
+        return min(shutil.disk_usage(path).free for path in paths if Path(path).exists())
 
     def download(self, url: str, seconds: float = 30) -> str:
         """The text behind an https:// address, the server's certificate verified. Raises Failed."""

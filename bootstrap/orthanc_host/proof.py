@@ -42,7 +42,7 @@ class Prober:
         failed: list[str] = []
         self._try(failed, "DICOM", self.echo)
         self._try(failed, "HTTPS", self.look)
-        free = self._machine.free_bytes("/")
+        free = self._machine.free_bytes(*configuration.disks)
         if free < configuration.minimum_free_mb << 20:
             failed.append(f"disk: {free >> 20} MB are free, at least {configuration.minimum_free_mb} are needed")
         days = certificate_days(configuration, self._machine.now())

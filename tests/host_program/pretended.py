@@ -103,7 +103,7 @@ class Pretended(Machine):
     def directory(self, path: Path, mode: int, owner: Sequence[int]) -> None:
         self.owners[str(path)], self.modes[str(path)] = tuple(owner), mode
 
-    def free_bytes(self, path: str) -> int:  # noqa: ARG002 - there is one disk
+    def free_bytes(self, *paths: str) -> int:  # noqa: ARG002 - there is one disk
         return self.free
 
     # -- time, network --------------------------------------------------------------------------------------------------
