@@ -54,8 +54,8 @@ test-fast: $(VENV)/dev ## the tests that need no container, in seconds
 	@$(VENV)/bin/python -m pytest -m "not service and not engine and not host"
 
 .PHONY: rehearse
-rehearse: $(VENV)/dev ## the AWS stack's whole life with the real Pulumi engine against an emulated AWS
-	@$(VENV)/bin/python -m rehearsal
+rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, emulated AWS, hosts in containers [ACT=service|stack]
+	@laptop/prerequisites docker registry -- $(VENV)/bin/python -m rehearsal $(ACT)
 
 .PHONY: check
 check: $(VENV)/dev ## formatting, lint and types
