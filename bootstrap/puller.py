@@ -61,6 +61,7 @@ def fetch(pointer):
                 if not entry.isfile() or entry.name.startswith("/") or ".." in entry.name:
                     raise OSError("it holds %r" % entry.name)
                 tar.extract(entry, folder + "/release")
+        os.sync()  # a power failure must not leave a folder of empty files
         os.rename(folder + "/release", place)
     except (EOFError, KeyError, tarfile.TarError) as error:
         raise OSError("it can't be unpacked: %r" % error)

@@ -216,12 +216,30 @@ class Scene:
             if datum["MetricName"] == name
         ]
 
+    def last_proof(self) -> tuple[float, float]:
+        """When the newest value of the metric Proof was sent (seconds since the epoch), and the value."""
+        sent = [
+            (call.at, float(datum["Value"]))
+            for call in self.cloud.asked()
+            if str(call) == "cloudwatch:PutMetricData"
+            for datum in _metric_data(call.parameters)
+            if datum["MetricName"] == "Proof"
+        ]
+        return sent[-1] if sent else (0.0, 0.0)
+
     def lines(self, host: Host | None = None) -> list[Mapping[str, Any]]:
         """The agent's log lines that arrived in CloudWatch."""
         found = self.lab.aws("logs").get_log_events(
             logGroupName=f"/orthanc/{STACK}/host", logStreamName=(host or self.host).id, startFromHead=True
         )
         return [json.loads(event["message"]) for event in found["events"]]
+
+    def containers_said(self) -> str:
+        """What nginx and Orthanc logged, as it arrived in CloudWatch."""
+        logs, group = self.lab.aws("logs"), f"/orthanc/{STACK}/containers"
+        streams = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        found = [logs.get_log_events(logGroupName=group, logStreamName=s["logStreamName"], startFromHead=True) for s in streams]
+        return "\n".join(event["message"] for events in found for event in events["events"])
 
 
 def _metric_data(parameters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
