@@ -14,6 +14,7 @@ import pytest
 from infra import guardrails
 from infra.guardrails import NOT_KNOWN, Resource, broken, broken_together
 from infra.stack import CONFIRMED, OPEN_TAG
+from tests.unit.recording import ACCOUNT
 from tests.unit.test_stack import deployed
 
 Change = Callable[[dict[str, Any]], object]
@@ -110,13 +111,24 @@ CASES: list[tuple[Callable[[str, Mapping[str, Any]], Iterator[str]], str, str, C
     (guardrails.host_is_replaced, "Group", "", put("waitForCapacityTimeout", "10m")),
     (guardrails.host_is_replaced, "Group", "", put("waitForCapacityTimeout", "0")),
     (guardrails.host_is_replaced, "Group", "", put("launchTemplate.version", "$Latest")),
+    (guardrails.host_is_replaced, "Group", "", put("instanceRefresh", None)),
+    (guardrails.host_is_replaced, "Group", "", put("instanceRefresh.preferences.maxHealthyPercentage", 200)),
     (guardrails.host_is_replaced, "Group", "", put("maxInstanceLifetime", 3600)),
     (guardrails.key_lets_in, "Key", "", without("Administer")),
     (guardrails.key_lets_in, "Key", "", without("UseThroughServices")),
     (guardrails.key_lets_in, "Key", "", without("Volumes")),
+    (guardrails.key_lets_in, "Key", "", without("AttachVolumes")),
+    (guardrails.key_lets_in, "Key", "", put("policy", None)),
     (guardrails.key_lets_in, "Key", "", without("Alarms")),
     (guardrails.key_lets_in, "Key", "", without("Logs")),
     (guardrails.key_lets_in, "Key", "", plus(Action="kms:Decrypt", Principal={"AWS": "*"}, Resource="*")),
+    (
+        guardrails.key_lets_in,
+        "Key",
+        "",
+        plus(Action="kms:Decrypt", Principal="*", Resource="*", Condition={"StringEquals": {"kms:CallerAccount": ACCOUNT}}),
+    ),
+    (guardrails.key_lets_in, "Key", "", plus(Action="kms:Decrypt", Principal={"Service": "cloudwatch.amazonaws.com"}, Resource="*")),
     (guardrails.least_privilege, "RolePolicy", "access", plus(Action=["s3:*"], Resource="arn:aws:s3:::x")),
     (guardrails.least_privilege, "RolePolicy", "access", plus(Action=["ssm:GetParameter"], Resource="*")),
     (guardrails.least_privilege, "RolePolicy", "access", plus(Action=["cloudwatch:PutMetricData"], Resource="*")),

@@ -13,10 +13,12 @@ from functools import cache
 import pulumi
 import pytest
 import yaml
+from orthanc_host.decisions import Pointer
 
 from config_templates import places
 from infra.access import METRICS, WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
+from tests.host_program.pretended import Pretended, agent
 from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request, web_certificate
 from tests.unit.test_settings import modality
 
@@ -56,6 +58,14 @@ def released(stack: Recorder) -> Mapping[str, str]:
     data = base64.b64decode(stack.one("s3/bucketObjectv2")["contentBase64"])
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return {entry.name: (tar.extractfile(entry) or io.BytesIO()).read().decode() for entry in tar}
+
+
+def emitted() -> set[str]:
+    """The metrics that a host sends with one proof."""
+    machine, release = Pretended(), Pointer("bucket", "release.tar.gz", "1", "a" * 64)
+    machine.lay(release)
+    agent(machine, release).run()
+    return set(machine.metrics)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -98,8 +108,21 @@ def test_every_file_that_the_containers_need_has_one_source(scenario: str) -> No
     assert secret == set(keys) | set(users)
 
 
-def test_a_run_as_preview_does_not_break() -> None:
-    deploy(SCENARIOS["many modalities"], preview=True)
+def test_a_preview_shows_every_resource_and_the_files_that_hosts_would_get() -> None:
+    shown = deploy(SCENARIOS["many modalities"], preview=True)
+    assert {(m.kind, m.name) for m in shown.made} == {(m.kind, m.name) for m in deployed("many modalities").made}
+    files = shown.one("orthanc:infra:ConfigRelease")["files"]
+    assert all(f'"CT{n}"' in files["nginx/nginx.conf"] for n in range(1, 31))
+    assert [f"{m.name}: {why}" for m in shown.made for why in broken(m.resource)] == []
+
+
+def test_a_reviewer_reads_certificates_and_host_json_beside_the_files() -> None:
+    (made,) = [m for m in deployed("dev").made if m.kind == "orthanc:infra:ConfigRelease"]
+    assert not [key for key, value in made.raw.items() if is_secret(value)]
+    assert {**made.props["files"], **made.props["certificates"], "host.json": made.props["host"]}.items() <= released(
+        deployed("dev")
+    ).items()
+    assert "nginx/server.crt" in made.props["certificates"]
 
 
 def test_dev_and_prod_share_an_account() -> None:
@@ -177,10 +200,19 @@ def test_the_pointer_names_bucket_version_and_sha256() -> None:
 
 def test_nothing_that_the_host_waits_for_depends_on_its_group() -> None:
     stack = deployed("dev")
-    group = [name for (kind, name) in stack.asked if kind == "aws:autoscaling/group:Group"]
-    assert group == ["host-group"]
-    users = [m.name for m in stack.made if "host-group" in json.dumps(m.props, default=str)]
-    assert users == []
+    needed = ["release-pointer", "release-archive", "access-policy", "secrets-keys", "secrets-users", "host-address", "host-proven"]
+    needed += ["database-instance", "monitoring-host", "monitoring-containers"]
+    for name in needed:
+        assert "host-group" not in stack.before(name), f"{name} would wait for the host, and the host for it"
+    assert "release-archive" in stack.before("release-pointer"), "the record of dependencies is empty"
+
+
+@pytest.mark.parametrize("scenario", ["dev", "prod"])
+def test_the_host_starts_beside_the_database(scenario: str) -> None:
+    stack = deployed(scenario)
+    assert {"host-template", "network-way-out", "host-proven"} <= stack.before("host-group")
+    assert "database-instance" not in stack.before("host-group")
+    assert "database-instance" in stack.before("release-pointer"), "only the release waits for it"
 
 
 def test_the_hosts_role_is_no_wider_than_its_own_things() -> None:
@@ -253,10 +285,11 @@ def test_every_alarm_tells_what_to_do_and_watches_what_exists() -> None:
     assert not deployed("dev").of("cloudwatch/dashboard")
 
 
-def test_the_documentation_lists_the_metrics_that_alarms_wait_for() -> None:
+def test_the_documentation_lists_the_metrics_that_the_host_emits_and_alarms_watch_no_others() -> None:
     alarms = deployed("dev").of("cloudwatch/metricAlarm").values()
-    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/aws.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(listed) == {a["metricName"] for a in alarms if a["namespace"] == METRICS}
+    listed = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/aws.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == emitted()
+    assert {a["metricName"] for a in alarms if a["namespace"] == METRICS} <= listed
 
 
 def test_logs_end_and_are_encrypted_by_a_key_that_lets_their_service_in() -> None:
@@ -286,6 +319,17 @@ def test_bad_settings_stop_the_program_before_the_first_resource() -> None:
     assert str(error.value).count("remedy:") == 4
 
 
+@pytest.mark.parametrize("region", ["", "Frankfurt", "cn-north-1"])
+def test_a_bad_stack_name_and_a_bad_region_are_told_with_the_settings(region: str) -> None:
+    with pytest.raises(pulumi.RunError) as error:
+        deploy({**LEAST, "zones": ["a"]}, stack="My_Stack", region=region)
+    said = str(error.value)
+    assert "stack My_Stack" in said
+    assert f"aws:region{' = ' + region if region else ''}:" in said
+    assert "orthanc:zones" in said
+    assert said.count("remedy:") == 3
+
+
 def test_outputs_are_what_a_person_needs_next() -> None:
     outputs = deployed("dev").outputs
     assert outputs["url"] == "https://192.0.2.10/"
@@ -293,3 +337,8 @@ def test_outputs_are_what_a_person_needs_next() -> None:
     assert outputs["authority"].startswith("-----BEGIN CERTIFICATE-----")
     assert outputs["passwords"] == {"admin": "generated-secrets-password-admin"}
     assert set(outputs["next"]) >= {"password", "enrol", "trust"}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_outputs_that_hold_a_key_or_a_password_are_secret_and_no_others(scenario: str) -> None:
+    assert deployed(scenario).secret_outputs == {"modalities", "passwords"}
