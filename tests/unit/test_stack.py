@@ -18,6 +18,9 @@ from orthanc_host.decisions import Pointer
 from config_templates import places
 from infra.access import METRICS, WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
+from infra.host import USER_DATA_BYTES, user_data
+from infra.settings import Settings
+from infra.stack import Stack
 from tests.host_program.pretended import Pretended, agent
 from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request, web_certificate
 from tests.unit.test_settings import modality
@@ -188,6 +191,11 @@ def test_user_data_is_small_and_the_same_for_every_release() -> None:
     }
     assert "aarch64" in text
     assert "fc5d1371f1ec" in text
+
+
+def test_user_data_are_small_for_the_longest_names_too() -> None:
+    stack = Stack(name="a" * 30, region="ap-northeast-3", keep=True)
+    assert len(user_data(Settings.load({f"orthanc:{k}": json.dumps(v) for k, v in LEAST.items()}), stack)) < USER_DATA_BYTES
 
 
 def test_the_pointer_names_bucket_version_and_sha256() -> None:
