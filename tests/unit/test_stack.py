@@ -39,6 +39,7 @@ SCENARIOS: Mapping[str, Mapping[str, object]] = {
     "dev": said("dev"),
     "prod": said("prod"),
     "many modalities": {**LEAST, "modalities": MANY},
+    "restored": {**LEAST, "restoreFrom": "orthanc-old-final"},
     "open": {**LEAST, "dicomCidrs": ["0.0.0.0/0"], "openToTheWorld": True},
     "renewing, own certificates": {
         **LEAST,
@@ -152,6 +153,16 @@ def test_what_is_kept_is_protected_and_nothing_of_dev_lingers() -> None:
     assert (database["deletionProtection"], database["skipFinalSnapshot"], database["deleteAutomatedBackups"]) == (False, True, True)
     assert {s["recoveryWindowInDays"] for s in lost.of("secretsmanager/secret").values()} == {0}
     assert lost.one("s3/bucket")["forceDestroy"] is True
+
+
+def test_a_restored_database_begins_with_a_copy_of_the_snapshot_under_our_own_key() -> None:
+    stack = deployed("restored")
+    copy = stack.one("rds/snapshotCopy")
+    assert (copy["sourceDbSnapshotIdentifier"], copy["kmsKeyId"]) == ("orthanc-old-final", stack.one("rds/instance")["kmsKeyId"])
+    assert stack.one("rds/instance")["snapshotIdentifier"] == copy["targetDbSnapshotIdentifier"]
+    (instance,) = [m for m in stack.made if m.name == "database-instance"]
+    assert instance.options.ignore_changes == ["snapshot_identifier"], "another snapshot would replace a database with its studies"
+    assert not deployed("dev").of("rds/snapshotCopy")
 
 
 def test_the_database_is_reached_from_the_host_alone() -> None:
