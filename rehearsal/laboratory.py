@@ -118,7 +118,7 @@ class Laboratory:
         """Change settings in the stack's file, as a person would."""
         path = self.project / f"Pulumi.{stack}.yaml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content.setdefault("config", {"aws:region": REGION}).update({f"orthanc:{key}": value for key, value in settings.items()})
+        content["config"].update({f"orthanc:{key}": value for key, value in settings.items()})
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
     def plan(self, stack: str) -> Mapping[str, str]:

@@ -16,7 +16,6 @@ from hashlib import sha256
 from config_templates.model import fingerprint
 from rehearsal.laboratory import Laboratory, RehearsalError
 
-SNAPSHOT = "orthanc-lost-final"
 PREVIEW_SECONDS = 10  # on 2 cores, said in docs/aws.md
 Step = Callable[[Laboratory], str]
 
@@ -26,10 +25,10 @@ def require(condition: object, otherwise: str) -> None:
         raise RehearsalError(otherwise)
 
 
-def _at_once(work: Callable[[str], object], *stacks: str) -> None:
-    """Do it to several stacks at once, dev and prod if none is named: RDS makes one wait, whatever else happens."""
+def _both(work: Callable[[str], object]) -> None:
+    """Do it to both stacks at once: RDS makes one wait, whatever else happens."""
     with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(work, stack) for stack in stacks or ("dev", "prod")]:
+        for done in [pool.submit(work, stack) for stack in ("dev", "prod")]:
             done.result()
 
 
@@ -98,36 +97,15 @@ def bad_settings(lab: Laboratory) -> str:
 
 
 def up(lab: Laboratory) -> str:
-    """Create dev, prod, and one that begins with the snapshot of a lost stack, in one account, with the guardrails watching."""
+    """Create dev and prod in one account, with the guardrails watching."""
     seconds = {}
-    _lose_a_stack(lab)
-    lab.pulumi("stack", "init", "again")
-    lab.say("again", keep=False, dicomCidrs=["198.51.100.0/24"], webCidrs=["198.51.100.0/24"], restoreFrom=SNAPSHOT)
 
     def make(stack: str) -> None:
         lab.say(stack, modalities=[{"aet": "CT1", "may": ["store"]}])
         seconds[stack] = lab.pulumi("up", "--yes", "--policy-pack", "policy", stack=stack).seconds
 
-    _at_once(make, "dev", "prod", "again")
+    _both(make)
     return f"{seconds['dev']:.0f} s for dev, {seconds['prod']:.0f} s for prod, most of it the provider's wait for RDS"
-
-
-def _lose_a_stack(lab: Laboratory) -> None:
-    """What is left of a kept stack: its database's last snapshot, under a key of its own."""
-    rds, key = lab.aws("rds"), lab.aws("kms").create_key()["KeyMetadata"]
-    said = {
-        "Engine": "postgres",
-        "DBInstanceClass": "db.t4g.micro",
-        "AllocatedStorage": 20,
-        "DBName": "orthanc",
-        "MasterUsername": "orthanc",
-    }
-    rds.create_db_instance(
-        DBInstanceIdentifier="lost", **said, StorageEncrypted=True, KmsKeyId=key["Arn"], MasterUserPassword="long gone anyway"
-    )
-    rds.create_db_snapshot(DBInstanceIdentifier="lost", DBSnapshotIdentifier=SNAPSHOT)
-    rds.delete_db_instance(DBInstanceIdentifier="lost", SkipFinalSnapshot=True)
-    lab.aws("kms").schedule_key_deletion(KeyId=key["KeyId"])
 
 
 def unchanged(lab: Laboratory) -> str:
@@ -139,7 +117,7 @@ def unchanged(lab: Laboratory) -> str:
         lab.pulumi("refresh", "--yes", "--expect-no-changes", stack=stack)
         lab.pulumi("up", "--yes", "--expect-no-changes", stack=stack)
 
-    _at_once(again)
+    _both(again)
     require(before == (pointer(lab, "dev"), pointer(lab, "prod")), "the pointer moved without a change")
     for stack, at in zip(("dev", "prod"), before, strict=True):
         versions = lab.aws("s3").list_object_versions(Bucket=at["bucket"])["Versions"]
@@ -195,23 +173,6 @@ def meant(lab: Laboratory) -> str:
         require(not wrong, f"{stack}: not as meant: {', '.join(wrong)}")
         checks += len(settled)
     return f"{checks} facts, all as meant"
-
-
-def restored(lab: Laboratory) -> str:
-    """The restored stack: its database began with the snapshot, under the stack's own key, and no other snapshot can replace it."""
-    key = lab.aws("kms").describe_key(KeyId="alias/orthanc-again")["KeyMetadata"]["Arn"]
-    (copy,) = lab.aws("rds").describe_db_snapshots(DBSnapshotIdentifier="orthanc-again-restored")["DBSnapshots"]
-    (database,) = lab.aws("rds").describe_db_instances(DBInstanceIdentifier="orthanc-again")["DBInstances"]
-    require((copy["KmsKeyId"], database["KmsKeyId"]) == (key, key), "it is not encrypted under the stack's own key")
-    resources = json.loads(lab.state("again"))["deployment"]["resources"]
-    (made,) = [r for r in resources if r["type"] == "aws:rds/instance:Instance"]
-    require(made["inputs"]["snapshotIdentifier"] == "orthanc-again-restored", "the database did not begin with the copy")
-    require("rds!" in database["MasterUserSecret"]["SecretArn"], "its password is not RDS's")
-    lab.pulumi("preview", "--expect-no-changes", stack="again")
-    lab.say("again", restoreFrom="")
-    plan = {name: op for name, op in lab.plan("again").items() if name != "orthanc-again"}
-    require(plan == {"database-restored": "delete"}, f"to forget the snapshot would change {plan}")
-    return "encrypted under its own key, password RDS's, nothing to change; the setting can go afterwards"
 
 
 def secrets(lab: Laboratory) -> str:
@@ -323,7 +284,7 @@ def refuse(lab: Laboratory) -> str:
 
 
 def leave(lab: Laboratory) -> str:
-    """Destroy dev and the restored one; say keep: false to prod, then destroy it too; ask AWS what is left."""
+    """Destroy dev; say keep: false to prod, then destroy it too; ask AWS what is left."""
 
     def out(stack: str) -> None:
         if stack == "prod":
@@ -331,7 +292,7 @@ def leave(lab: Laboratory) -> str:
             lab.pulumi("up", "--yes", stack="prod")
         lab.pulumi("destroy", "--yes", stack=stack)
 
-    _at_once(out, "dev", "prod", "again")
+    _both(out)
     left: Mapping[str, object] = {
         "databases": lab.aws("rds").describe_db_instances()["DBInstances"],
         "groups": lab.aws("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"],
@@ -359,4 +320,4 @@ def leave(lab: Laboratory) -> str:
     return f"nothing left among {', '.join(left)} (keys wait 7 days for their deletion)"
 
 
-STEPS: tuple[Step, ...] = (preview, guardrail, bad_settings, up, unchanged, meant, restored, enrol, renew, grow, secrets, refuse, leave)
+STEPS: tuple[Step, ...] = (preview, guardrail, bad_settings, up, unchanged, meant, enrol, renew, grow, secrets, refuse, leave)
