@@ -305,7 +305,7 @@ def fill(scene: Scene) -> str:
     begun = time.monotonic()
     host.run("mount", "-t", "tmpfs", "-o", "size=1100m,mode=0700,uid=999,gid=999", "tmpfs", scratch)  # a small disk of its own
     host.run("fallocate", "-l", "1000M", f"{scratch}/full")
-    said = []
+    said: list[str] = []
     while len(said) < 10 and "autoscaling:SetInstanceHealth" not in [str(call) for call in scene.cloud.asked(host)]:
         said.append(host.run("/usr/local/sbin/orthanc-pull", check=False).stdout)  # instead of waiting for a minute each time
     gave_up = time.monotonic() - begun
