@@ -21,6 +21,7 @@ from pydicom.uid import generate_uid
 
 from laptop import study
 from laptop.peer import Peer
+from laptop.private import write_bundle
 from laptop.tell import Trouble
 from rehearsal.cloud import Cloud
 from rehearsal.hosts import Host
@@ -159,11 +160,7 @@ class Scene:
         bundle = self.outputs["modalities"][aet]
         newest = bundle[max(bundle, key=int)]
         folder = self.lab.home / "bundles" / aet
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, what in ((f"{aet}.crt", "certificate"), (f"{aet}.key", "key"), ("authority.crt", "authority")):
-            path = folder / name
-            path.touch(mode=0o600)
-            path.write_text(newest[what], encoding="utf-8")
+        write_bundle(folder, aet, certificate=newest["certificate"], authority=newest["authority"], key=newest["key"])
         return Peer(aet=aet, bundle=folder, host=self.address, port=11112)
 
     @property
