@@ -253,10 +253,13 @@ def test_every_alarm_tells_what_to_do_and_watches_what_exists() -> None:
     assert not deployed("dev").of("cloudwatch/dashboard")
 
 
-def test_the_documentation_lists_the_metrics_that_alarms_wait_for() -> None:
+def test_the_documentation_lists_the_metrics_that_the_host_sends_and_alarms_wait_for_no_other() -> None:
     alarms = deployed("dev").of("cloudwatch/metricAlarm").values()
     listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/aws.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(listed) == {a["metricName"] for a in alarms if a["namespace"] == METRICS}
+    agent = (ROOT / "bootstrap/orthanc_host/agent.py").read_text(encoding="utf-8").partition("def _metrics")[2]
+    sent = re.findall(r'"(\w+)"(?:: \(|\] = \()', agent)
+    assert sorted(listed) == sorted(sent)
+    assert {a["metricName"] for a in alarms if a["namespace"] == METRICS} < set(sent)
 
 
 def test_logs_end_and_are_encrypted_by_a_key_that_lets_their_service_in() -> None:
