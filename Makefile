@@ -65,6 +65,10 @@ test-fast: $(VENV)/dev ## the tests that need no container, in seconds
 rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, emulated AWS, hosts in containers [ACT=service|stack]
 	@laptop/prerequisites docker registry -- $(VENV)/bin/python -m rehearsal $(ACT)
 
+.PHONY: docs
+docs: $(VENV)/dev ## write docs/settings.md anew from the Settings class
+	@$(VENV)/bin/python -m operations.reference
+
 .PHONY: check
 check: $(VENV)/dev ## formatting, lint and types
 	@$(VENV)/bin/ruff format --check .

@@ -11,7 +11,7 @@ from laptop.peer import Peer
 from laptop.private import write_bundle
 from laptop.site import Site
 from laptop.tell import Trouble
-from operations.deployed import Deployed
+from operations.deployed import Bundle, Deployed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,11 @@ class Target:
 def of_stack(stack: str, found: Deployed, folder: Path, *, aet: str | None = None) -> Target:
     """A stack on AWS. The bundle of one of its modalities (`aet`, if given) is written into `folder`, which the caller removes."""
     service = found.service
-    newest = {name: bundles[max(bundles)] for name, bundles in found.modalities.items() if name in service.modalities}
-    with_key = {name: service.modalities[name].may for name, bundle in newest.items() if bundle.key is not None}
-    chosen = _choose(f"the stack {stack}", with_key, aet)
-    if chosen is not None:
-        bundle = newest[chosen]
-        key = bundle.key.get_secret_value() if bundle.key else None
+    with_key = {name: _newest_with_key(many) for name, many in found.modalities.items() if name in service.modalities}
+    may = {name: service.modalities[name].may for name, bundle in with_key.items() if bundle is not None}
+    chosen = _choose(f"the stack {stack}", may, aet)
+    if chosen is not None and (bundle := with_key[chosen]) is not None and bundle.key is not None:
+        key = bundle.key.get_secret_value()
         write_bundle(folder, chosen, certificate=bundle.certificate, authority=bundle.authority, key=key)
     admin = next((name for name in service.admins if name in found.passwords), None)
     return Target(
@@ -69,10 +68,15 @@ def of_stack(stack: str, found: Deployed, folder: Path, *, aet: str | None = Non
         web_port=service.web_port,
         aet=service.aet,
         authority=found.authority,
-        modality=None if chosen is None else Modality(aet=chosen, bundle=folder, may=with_key[chosen]),
+        modality=None if chosen is None else Modality(aet=chosen, bundle=folder, may=may[chosen]),
         admin=None if admin is None else Login(name=admin, password=found.passwords[admin].get_secret_value()),
         certificates={(name, number): b.certificate for name, many in found.modalities.items() for number, b in many.items()},
     )
+
+
+def _newest_with_key(many: Mapping[int, Bundle]) -> Bundle | None:
+    """All certificates in force are let in: one whose key the modality keeps to itself is no reason to leave it out."""
+    return next((many[number] for number in sorted(many, reverse=True) if many[number].key is not None), None)
 
 
 def of_demo(home: Path, *, aet: str | None = None) -> Target:

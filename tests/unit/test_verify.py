@@ -24,7 +24,7 @@ from laptop.private import write
 from laptop.site import Enrolment, Site
 from laptop.tell import Trouble
 from operations.__main__ import main
-from operations.deployed import Deployed
+from operations.deployed import Bundle, Deployed
 from operations.verify import Finding, report, summary, verify
 from operations.verify import exchange as exchanging
 from operations.verify.finding import SLOW_SECONDS, SOON_DAYS, URGENT_DAYS, Bad, latency
@@ -323,6 +323,15 @@ def test_of_a_stacks_modalities_the_one_that_may_most_is_taken(
     assert (target.host, target.dicom_port, target.web_port, target.aet) == ("192.0.2.10", 2762, 8443, "HOSPITAL")
     assert target.admin == Login(name="bob", password="secret")
     assert len(target.certificates) == len(rights)
+
+
+def test_an_older_certificate_will_do_when_the_modality_keeps_the_newest_key_to_itself(tmp_path: Path) -> None:
+    said = outputs({"A": ["store", "find"]})
+    old, new = said.modalities["A"][1], Bundle(certificate=leaf("new").certificate, authority=authority().certificate)
+    target = of_stack("dev", said.model_copy(update={"modalities": {"A": {1: old, 2: new}}}), tmp_path)
+    assert target.modality is not None
+    assert (tmp_path / "A.crt").read_text() == old.certificate
+    assert set(target.certificates) == {("A", 1), ("A", 2)}
 
 
 def test_a_modality_may_be_chosen_by_its_title(tmp_path: Path) -> None:
