@@ -186,9 +186,9 @@ def _certificates_besides(this: Handover) -> list[str]:
 
 def _when_refused(service: Service) -> list[str]:
     return _wrapped(
-        f"Each ends with exit code 0 and 'Success' (findscu with no match). 'Peer aborted' or a closed connection right after the TLS "
-        f"handshake: {service.aet} does not know this certificate (any more), or not under this AE title. A handshake that fails: the TLS "
-        f"versions and suites above. No answer at all: the network, or an address that the firewall does not let in."
+        f"Each ends with exit code 0 and 'Success' (findscu with no match). 'Peer aborted Association': {service.aet} does not know this "
+        f"certificate (any more), or not under this AE title, or the call came without TLS. 'certificate verify failed': authority.crt is "
+        f"not the one that signed what answers there. 'TCP Initialization Error', or no answer: the network, or a firewall."
     )
 
 

@@ -60,7 +60,7 @@ def _as_modality(target: Target, modality: Modality, *, admin_gets_in: bool) -> 
     if not admin_gets_in:
         yield from left_out("no admin can log in, so nothing could be removed afterwards", *exchange.CHECKS)
     elif "store" not in modality.may:
-        yield from left_out(f"{modality.aet} may not store, and no other modality with a known key may", *exchange.CHECKS)
+        yield from left_out(f"{modality.aet} may not store (AET=... takes another modality)", *exchange.CHECKS)
     else:
         yield from exchange.exchange(target, modality, peer)
 

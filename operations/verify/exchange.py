@@ -36,7 +36,7 @@ def exchange(target: Target, modality: Modality, peer: Peer) -> Iterator[Finding
         if "find" in modality.may:
             findings.append(look(found, lambda: _finds(peer, image)))
         else:
-            findings += left_out(f"{modality.aet} may not find, and no other modality with a known key may do both", found)
+            findings += left_out(f"{modality.aet} may not find (AET=... takes another modality)", found)
     finally:
         # Nothing is yielded above, so that nobody who stops listening can stop this.
         failed = len(findings) == 0 or findings[0].verdict == "BAD"
