@@ -43,6 +43,14 @@ demo-clean: $(VENV)/laptop ## leave nothing of it behind
 up: $(VENV)/dev ## bring a stack to AWS, and wait until its host has proven the service: STACK=dev [YES=1]
 	@$(VENV)/bin/python -m operations up $(or $(STACK),$(error say which: make up STACK=dev)) $(if $(YES),-- --yes)
 
+.PHONY: modality
+modality: $(VENV)/dev ## write what a modality's vendor needs: AET=CT1 STACK=dev [CERTIFICATE=2] [OUT=folder]
+	@$(VENV)/bin/python -m operations modality $(or $(AET),$(error say which: make modality AET=CT1 STACK=dev)) $(or $(STACK),$(error say of which stack: make modality AET=CT1 STACK=dev)) $(if $(CERTIFICATE),--certificate $(CERTIFICATE)) $(if $(OUT),--out "$(OUT)")
+
+.PHONY: verify
+verify: $(VENV)/$(if $(STACK),dev,laptop) ## ask a service from outside whether all is well: STACK=dev, or nothing for the demo here [AET=CT1]
+	@$(VENV)/bin/python -m operations verify $(STACK) $(if $(AET),--aet $(AET))
+
 # -- working on it --------------------------------------------------------------------------------------------------------
 
 .PHONY: test
@@ -56,6 +64,10 @@ test-fast: $(VENV)/dev ## the tests that need no container, in seconds
 .PHONY: rehearse
 rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, emulated AWS, hosts in containers [ACT=service|stack]
 	@laptop/prerequisites docker registry -- $(VENV)/bin/python -m rehearsal $(ACT)
+
+.PHONY: docs
+docs: $(VENV)/dev ## write docs/settings.md anew from the Settings class
+	@$(VENV)/bin/python -m operations.reference
 
 .PHONY: check
 check: $(VENV)/dev ## formatting, lint and types

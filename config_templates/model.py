@@ -127,10 +127,10 @@ class Modality(_Model):
 
 
 class User(_Model):
-    """Somebody at the web page. An admin may change things, a reader only looks."""
+    """Somebody at the web page."""
 
-    name: UserName
-    role: Literal["admin", "reader"]
+    name: UserName = Field(description="who logs in")
+    role: Literal["admin", "reader"] = Field(description="an admin may change things, a reader only looks")
 
 
 class Account(_Model):

@@ -202,7 +202,7 @@ class Monitoring(pulumi.ComponentResource):
             cloudwatch.MetricAlarm(
                 f"{name}-{alarm.name}",
                 name=f"{stack.label}-{alarm.name}",
-                alarm_description=alarm.todo,
+                alarm_description=f"{alarm.todo} (docs/alarms.md, {alarm.name})",
                 namespace=alarm.namespace,
                 metric_name=alarm.metric,
                 dimensions=dict(alarm.dimensions),

@@ -86,6 +86,7 @@ def _matching(pattern: str, rule: str) -> Callable[[str], str]:
 
 
 def _room_for_the_vpc(net: IPv4Network) -> IPv4Network:
+    """in a private range (RFC 1918), from /16 to /24, clear of Docker's own ranges"""
     if not any(net.subnet_of(private) for private in PRIVATE_RANGES):
         raise ValueError("is no private range (RFC 1918): hosts on the internet would become unreachable")
     if not 16 <= net.prefixlen <= 24:
@@ -97,12 +98,14 @@ def _room_for_the_vpc(net: IPv4Network) -> IPv4Network:
 
 
 def _zones(letters: tuple[str, ...]) -> tuple[str, ...]:
+    """two to four letters from a to f"""
     if not 2 <= len(letters) <= 4 or not set(letters) <= set("abcdef"):
         raise ValueError("takes two to four zone letters from a to f (RDS demands two)")
     return letters
 
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """each once"""
     if len(set(values)) != len(values):
         raise ValueError("names something twice")
     return values
@@ -119,12 +122,15 @@ class Modality(_Model):
     itself, and it never leaves it; without one the stack makes the key.
     """
 
-    aet: Aet
-    may: Annotated[tuple[Right, ...], AfterValidator(_each_once)]
-    address: IPv4Address | None = None  # an address, because a security group knows no names
-    port: Port | None = None
-    certificates: Annotated[tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=1), AfterValidator(_each_once)] = (1,)
-    requests: Mapping[int, str] = {}
+    aet: Aet = Field(description="its AE title")
+    may: Annotated[tuple[Right, ...], AfterValidator(_each_once)] = Field(description="its rights; everybody enrolled may C-ECHO")
+    # An address, because a security group knows no names.
+    address: IPv4Address | None = Field(None, description="where images may be sent to it, with `port`")
+    port: Port | None = Field(None, description="its DICOM TLS port, with `address`")
+    certificates: Annotated[tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=1), AfterValidator(_each_once)] = Field(
+        (1,), description="its certificates in force, by number"
+    )
+    requests: Mapping[int, str] = Field({}, description="by number, a request (PEM) that it made itself: its key never leaves it")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -139,6 +145,7 @@ class Modality(_Model):
 
 
 def _one_identity_each(modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+    """AE titles differ by more than case, and each certificate request stands once"""
     seen: set[str] = set()
     for modality in modalities:
         if modality.aet.lower() in seen:
@@ -151,6 +158,7 @@ def _one_identity_each(modalities: tuple[Modality, ...]) -> tuple[Modality, ...]
 
 
 def _somebody_is_admin(users: tuple[User, ...]) -> tuple[User, ...]:
+    """names differ, at least one is an admin, and none is the health check's own"""
     names = [u.name for u in users]
     if len(set(names)) != len(names):
         raise ValueError("names a user twice")
@@ -239,10 +247,8 @@ class Settings(_Model):
     domain_name: Annotated[
         str, AfterValidator(_matching(r"|([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "must be a DNS name in lower case, or empty"))
     ] = Field("", description="DNS name that you point to the address; enters the server certificate", examples=["pacs.example.org"])
-    web_certificate: str = Field(
-        "", description="own certificate chain for the web page, PEM, leaf first", examples=['-- "$(cat chain.pem)"']
-    )
-    web_certificate_key: SecretStr = Field(SecretStr(""), description="its private key, PEM", examples=['--secret -- "$(cat key.pem)"'])
+    web_certificate: str = Field("", description="own certificate chain for the web page, PEM, leaf first", examples=["< chain.pem"])
+    web_certificate_key: SecretStr = Field(SecretStr(""), description="its private key, PEM", examples=["--secret < key.pem"])
 
     # -- certificates: raise a number to renew
     outside_authority: Generation = Field(
@@ -314,16 +320,16 @@ class Settings(_Model):
         texts = {key.removeprefix(f"{PROJECT}:"): text for key, text in config.items() if key.startswith(f"{PROJECT}:")}
         given, problems = {}, []
         for key, text in texts.items():
-            field = _FIELDS.get(key)
+            field = FIELDS.get(key)
             if field is None:
                 problems.append(
-                    _problem(key, None, f"is no setting; there are {', '.join(sorted(_FIELDS))}", f"pulumi config rm {PROJECT}:{key}")
+                    _problem(key, None, f"is no setting; there are {', '.join(sorted(FIELDS))}", f"pulumi config rm {PROJECT}:{key}")
                 )
                 continue
             try:
                 given[key] = json.loads(text) if field in _STRUCTURED else text
             except json.JSONDecodeError:
-                problems.append(_problem(key, text, "is no list", _remedy(key)))
+                problems.append(_problem(key, text, "is no list", how_to_set(key)))
         wrong: set[str] = set()
         try:
             settings = cls.model_validate(given)
@@ -334,20 +340,25 @@ class Settings(_Model):
             settings = cls.model_validate({key: value for key, value in given.items() if key not in wrong})
         problems += [
             _problem(
-                key, None, "stands in the stack's file in plain, where everybody reads it: make a new one, and encrypt that", _remedy(key)
+                key,
+                None,
+                "stands in the stack's file in plain, where everybody reads it: make a new one, and encrypt that",
+                how_to_set(key),
             )
-            for key, name in _FIELDS.items()
+            for key, name in FIELDS.items()
             if name in _SECRET and texts.get(key) and f"{PROJECT}:{key}" not in encrypted
         ]
         problems += [
-            _problem(key, _shown(key, texts.get(key), encrypted), why, _remedy(key)) for key, why in _across(settings) if key not in wrong
+            _problem(key, _shown(key, texts.get(key), encrypted), why, how_to_set(key))
+            for key, why in _across(settings)
+            if key not in wrong
         ]
         if problems:
             raise SettingsError("\n\n".join(problems))
         return settings
 
 
-_FIELDS: Final[Mapping[str, str]] = {(f.alias or to_camel(n)): n for n, f in Settings.model_fields.items()}
+FIELDS: Final[Mapping[str, str]] = {(f.alias or to_camel(n)): n for n, f in Settings.model_fields.items()}
 _STRUCTURED: Final = ("dicom_cidrs", "web_cidrs", "modalities", "users", "zones")
 _SECRET: Final = ("web_certificate_key",)
 
@@ -390,7 +401,7 @@ def _across(s: Settings) -> Iterator[tuple[str, str]]:
 
 def _shown(key: str, value: object, encrypted: Collection[str]) -> str | None:
     """The value as it may stand in a message: none of what is a secret by its nature, or is kept as one in the stack's file."""
-    if value is None or _FIELDS.get(key) in _SECRET or f"{PROJECT}:{key}" in encrypted:
+    if value is None or FIELDS.get(key) in _SECRET or f"{PROJECT}:{key}" in encrypted:
         return None
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     first = text.splitlines()[0] if text else "''"
@@ -401,12 +412,12 @@ def _problem(key: str, value: str | None, why: str, remedy: str) -> str:
     return f"{PROJECT}:{key}{'' if value is None else f' = {value}'}: {why}\n    remedy: {remedy}"
 
 
-def _remedy(key: str, inner: Sequence[str | int] = ()) -> str:
+def how_to_set(key: str, inner: Sequence[str | int] = ()) -> str:
     """The `pulumi config set` line that sets `key`, with an example for a value; or where to mend what no such line can say.
 
     `inner` is the place inside a list: its index first.
     """
-    name = _FIELDS[key]
+    name = FIELDS[key]
     example = str((Settings.model_fields[name].examples or ["VALUE"])[0])
     if name in ("dicom_cidrs", "web_cidrs"):
         return f"pulumi config set --path '{PROJECT}:{key}[{inner[0] if inner else 0}]' {example}"
@@ -423,4 +434,4 @@ def _from_pydantic(error: Any, encrypted: Collection[str]) -> str:
     why = error["msg"].removeprefix("Value error, ")
     # What stands under a name that does not exist may be anything, a password too.
     value = None if error["type"] == "extra_forbidden" else _shown(key, error.get("input"), encrypted)
-    return _problem(where, value, why, _remedy(key, inner))
+    return _problem(where, value, why, how_to_set(key, inner))

@@ -38,11 +38,11 @@ class Peer:
         context.load_cert_chain(str(self.bundle / f"{self.aet}.crt"), str(self.bundle / f"{self.aet}.key"))
         return context
 
-    def associate(self, *, calling: str | None = None, called: str | None = None) -> Association:
-        """Open an association over mutual TLS; look at `is_established`."""
+    def associate(self, *, calling: str | None = None, called: str | None = None, context: ssl.SSLContext | None = None) -> Association:
+        """Open an association over mutual TLS, or what `context` makes of it; look at `is_established`."""
         entity = AE(ae_title=calling or self.aet)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
-        for context in (
+        for abstract_syntax in (
             Verification,
             CTImageStorage,
             MRImageStorage,
@@ -50,8 +50,8 @@ class Peer:
             StudyRootQueryRetrieveInformationModelMove,
             StudyRootQueryRetrieveInformationModelGet,
         ):
-            entity.add_requested_context(context)
-        return entity.associate(self.host, self.port, ae_title=called or self.called, tls_args=(self.context(), self.host))
+            entity.add_requested_context(abstract_syntax)
+        return entity.associate(self.host, self.port, ae_title=called or self.called, tls_args=(context or self.context(), self.host))
 
     @contextmanager
     def association(self) -> Iterator[Association]:
@@ -61,6 +61,9 @@ class Peer:
             raise Trouble(f"{self.aet} got no association with {self.called} at {self.host}:{self.port}")
         try:
             yield association
+        except (KeyboardInterrupt, SystemExit):
+            association.abort()  # a release would wait a minute for the answer that nobody waits for any more
+            raise
         finally:
             association.release()
 

@@ -31,6 +31,7 @@ from config_templates.model import Aet, Host, Port, Right, fingerprint
 from laptop import certificates
 from laptop.certificates import Pair, Profile, Usage
 from laptop.images import Images
+from laptop.private import give, private_directory, write, write_bundle
 from laptop.tell import Trouble, complaints
 
 Side: TypeAlias = Literal["outside", "inside", "orthanc"]
@@ -89,7 +90,7 @@ class Site:
 
     def save(self) -> None:
         private_directory(self.home)
-        _write(self.home / "site.json", self.plan.model_dump_json(indent=2) + "\n")
+        write(self.home / "site.json", self.plan.model_dump_json(indent=2) + "\n")
 
     def with_plan(self, **changes: object) -> Site:
         """The same site with some values of its plan changed."""
@@ -114,7 +115,7 @@ class Site:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def take(self, digests: Mapping[str, str]) -> None:
-        _write(self.home / "taken.json", json.dumps(digests, indent=2, sort_keys=True))
+        write(self.home / "taken.json", json.dumps(digests, indent=2, sort_keys=True))
 
     # -- keys and passwords -------------------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class Site:
         """The password called `name`, made at its first use. Letters and digits: no file or URI needs to quote it."""
         path = self._password_file(name)
         if not path.exists():
-            _write(path, "".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(32)))
+            write(path, "".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(32)))
         return path.read_text(encoding="utf-8")
 
     def _stored(self, name: str) -> Pair | None:
@@ -167,8 +168,8 @@ class Site:
         return pair if certificates.expiry(pair.certificate) - datetime.now(UTC) > _RENEW_BEFORE else None
 
     def _keep(self, name: str, pair: Pair) -> Pair:
-        _write(self.home / "keys" / f"{name}.crt", pair.certificate)
-        _write(self.home / "keys" / f"{name}.key", pair.key)
+        write(self.home / "keys" / f"{name}.crt", pair.certificate)
+        write(self.home / "keys" / f"{name}.key", pair.key)
         return pair
 
     def _leaf(self, name: str, side: Side, profile: Profile) -> Pair:
@@ -258,10 +259,7 @@ class Site:
         pair = self.modality(aet, max(enrolment.certificates))
         folder = self.home / "modalities" / aet
         private_directory(folder.parent)
-        private_directory(folder)
-        _write(folder / f"{aet}.crt", pair.certificate)
-        _write(folder / f"{aet}.key", pair.key)
-        _write(folder / "authority.crt", self.authority("outside").certificate)
+        write_bundle(folder, aet, certificate=pair.certificate, authority=self.authority("outside").certificate, key=pair.key)
         return folder
 
 
@@ -291,23 +289,6 @@ def own_names() -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def private_directory(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
-
-
-def _write(path: Path, text: str, mode: int = 0o600, owner: Account | None = None) -> None:
-    """Write by rename, so that a reader or an interruption never meets half a file or one that it may not read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    if owner is not None:
-        _give(temporary, owner)
-    temporary.replace(path)
-
-
 def place(site: Site, files: Mapping[str, str]) -> set[str]:
     """Make run/ hold exactly `files`, each readable by its container's user alone. Returns the names of those that changed."""
     accounts = container_accounts()
@@ -318,17 +299,17 @@ def place(site: Site, files: Mapping[str, str]) -> set[str]:
         folder = site.run / directory
         folder.mkdir(exist_ok=True)
         folder.chmod(0o500 if os.geteuid() == 0 else 0o700)
-        _give(folder, accounts[container])
+        give(folder, accounts[container])
     scratch = site.home / "scratch"
     private_directory(scratch)
-    _give(scratch, accounts["orthanc"])
+    give(scratch, accounts["orthanc"])
     for name in before.keys() - files.keys():
         _path(site, name).unlink()
     for name, text in files.items():
         if before.get(name) != text:
             directory = name.rpartition("/")[0]
             owner = accounts[places.MOUNTS[directory][0]] if directory else None
-            _write(_path(site, name), text, 0o400, owner)
+            write(_path(site, name), text, 0o400, owner)
     return {name for name in before.keys() | files.keys() if before.get(name) != files.get(name)}
 
 
@@ -347,11 +328,6 @@ def placed(site: Site) -> Mapping[str, str]:
 
 def _path(site: Site, name: str) -> Path:
     return site.home / name if name == "compose.yaml" else site.run / name
-
-
-def _give(path: Path, account: Account) -> None:
-    if os.geteuid() == 0:
-        os.chown(path, account.uid, account.gid)
 
 
 def forget(home: Path) -> None:

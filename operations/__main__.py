@@ -1,64 +1,63 @@
-"""`python -m operations up STACK`: what the Makefile calls."""
-# ruff: noqa: T201 - it talks to a person
+"""`python -m operations COMMAND`: what the Makefile calls. Every error is one message that says what to do."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import signal
 import sys
-import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import boto3  # type: ignore[import-untyped]  # Amazon gives it no types
-from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+from laptop.demo import HOME
+from laptop.tell import Trouble
+from operations import modality
+from operations.deployed import deployed
+from operations.verify import report
+from operations.verify.target import of_demo, of_stack
 
-from operations.proven import watch
 
-
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: what the command says; 2 when it could not be done."""
     parser = argparse.ArgumentParser(prog="python -m operations", description="Look after a stack from here.")
     commands = parser.add_subparsers(dest="command", required=True)
     deploy = commands.add_parser("up", help="pulumi up, then wait until the host has proven the release")
     deploy.add_argument("stack")
     deploy.add_argument("pulumi", nargs="*", metavar="-- OPTION", help="options for pulumi up, like --yes")
-    asked = parser.parse_args()
+    bundle = commands.add_parser("modality", help="write a modality's certificate, key, authority and a sheet for its vendor")
+    bundle.add_argument("aet")
+    bundle.add_argument("stack")
+    bundle.add_argument("--certificate", type=int, metavar="NUMBER", help="the newest when not given")
+    bundle.add_argument("--out", type=Path, metavar="FOLDER", help="bundles/STACK/AET-NUMBER when not given")
+    ask = commands.add_parser("verify", help="ask a running service from the outside whether it does what it shall")
+    ask.add_argument("stack", nargs="?", help="the demo on this machine when not given")
+    ask.add_argument("--aet", help="the modality to be: one that may store and find when not given")
+    asked = parser.parse_args(arguments)
     try:
-        return up(asked.stack, asked.pulumi)
-    except FileNotFoundError as error:
-        print(f"up: {error.filename} is not on PATH. Install it (pulumi.com/docs/install), and try again.", file=sys.stderr)
-    except (BotoCoreError, ClientError) as error:
-        print(f"up: AWS did not say what the host has proven: {error}", file=sys.stderr)
+        match asked.command:
+            case "up":
+                from operations.up import up  # noqa: PLC0415 - needs boto3, which a laptop that only verifies does not have
+
+                return up(asked.stack, asked.pulumi)
+            case "modality":
+                modality.hand_over(asked.stack, deployed(asked.stack), asked.aet, number=asked.certificate, folder=asked.out)
+            case "verify":
+                return _verify(asked.stack, asked.aet)
+    except (Trouble, OSError) as trouble:
+        sys.stderr.write(f"\nerror: {trouble}\n")
+        return 2
     except KeyboardInterrupt:
-        print("up: stopped waiting; the host goes on by itself.", file=sys.stderr)
+        sys.stderr.write("\ninterrupted\n")
         return 130
-    return 2
+    return 0
 
 
-def up(stack: str, options: list[str]) -> int:
-    """Exit code: 0 proven, 1 the host said why not (or said nothing for too long), else pulumi's own."""
-    code = subprocess.call(["pulumi", "up", "--stack", stack, *options])
-    if code != 0:
-        return code
-    begun = time.monotonic()
-    outputs = json.loads(_pulumi("stack", "output", "--json", "--stack", stack))
-    region = _pulumi("config", "get", "aws:region", "--stack", stack).strip()
-    ssm = boto3.client("ssm", region_name=region)
-    print(f"Waiting for the host of {stack} to prove release {outputs['release'][:12]} ...", flush=True)
-    said = None
-    for said in watch(lambda: str(ssm.get_parameter(Name=outputs["proven"])["Parameter"]["Value"]), outputs["release"]):
-        print(f"  {time.monotonic() - begun:4.0f} s  {said.text}", flush=True)
-    if said is not None and said.proven:
-        print(f"The service is proven: {outputs['url']}")
-        return 0
-    print("The release is not proven. On the host: sudo orthanc-host status (docs/host.md, On the host).", file=sys.stderr)
-    return 1
-
-
-def _pulumi(*words: str) -> str:
-    done = subprocess.run(["pulumi", *words], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(done.returncode)  # pulumi has said why
-    return done.stdout
+def _verify(stack: str | None, aet: str | None) -> int:
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))  # as an exception, so that the test object is still removed
+    if stack is None:
+        return report(of_demo(HOME, aet=aet))
+    with TemporaryDirectory() as folder:  # readable by its owner alone
+        return report(of_stack(stack, deployed(stack), Path(folder), aet=aet))
 
 
 if __name__ == "__main__":

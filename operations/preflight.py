@@ -47,6 +47,8 @@ class Plan:
 
 def problems(plan: Plan, client: Client) -> Iterator[str]:
     """Why `pulumi up` would fail; nothing when nobody knows a reason."""
+    if not plan.region:
+        return  # the program itself says that, with all that is wrong in the settings
     try:
         client("sts").get_caller_identity()
     except NoCredentialsError:

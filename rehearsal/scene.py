@@ -21,7 +21,10 @@ from pydicom.uid import generate_uid
 
 from laptop import study
 from laptop.peer import Peer
+from laptop.private import write_bundle
 from laptop.tell import Trouble
+from operations.deployed import Deployed
+from operations.verify.target import Target, of_stack
 from rehearsal.cloud import Cloud
 from rehearsal.hosts import Host
 from rehearsal.laboratory import ROOT, Laboratory, RehearsalError
@@ -159,12 +162,13 @@ class Scene:
         bundle = self.outputs["modalities"][aet]
         newest = bundle[max(bundle, key=int)]
         folder = self.lab.home / "bundles" / aet
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, what in ((f"{aet}.crt", "certificate"), (f"{aet}.key", "key"), ("authority.crt", "authority")):
-            path = folder / name
-            path.touch(mode=0o600)
-            path.write_text(newest[what], encoding="utf-8")
+        write_bundle(folder, aet, certificate=newest["certificate"], authority=newest["authority"], key=newest["key"])
         return Peer(aet=aet, bundle=folder, host=self.address, port=11112)
+
+    def target(self) -> Target:
+        """The stack as `make verify` asks it."""
+        require(self.address == self.outputs["service"]["host"], "the outputs name another host than the stack's address")
+        return of_stack(STACK, Deployed.model_validate(self.outputs), self.lab.home / "bundles" / "verify")
 
     @property
     def address(self) -> str:

@@ -17,6 +17,7 @@ from infra.access import WITHOUT_RESOURCE
 from laptop import study
 from laptop.peer import Peer
 from laptop.tell import Trouble
+from operations import verify as verifying
 from rehearsal import privilege as privileges
 from rehearsal.hosts import Host
 from rehearsal.scene import CT1, STACK, USERS, Scene, eventually, require
@@ -77,6 +78,14 @@ def store(scene: Scene) -> str:
     logged = eventually("nginx's line about it is in CloudWatch", lambda: '"calling":"CT1"' in scene.containers_said(), 60)
     require(scene.lines() and scene.metric("Proof")[-1] == 1, "the host's own line and metrics are not in CloudWatch")
     return f"{count} images in {took:.1f} s, logged {logged:.0f} s later, found by C-FIND and at {scene.outputs['url']}"
+
+
+def verify(scene: Scene) -> str:
+    """Ask the service from outside as make verify does: every check good, and its test object gone again"""
+    findings = list(verifying.verify(scene.target()))
+    told, code = verifying.summary(findings)
+    require(code == 0 and not any(f.verdict == "left out" for f in findings), "\n".join(map(str, (*findings, told))))
+    return told
 
 
 # -- change ----------------------------------------------------------------------------------------------------------------
@@ -407,6 +416,6 @@ def _shown(scene: Scene) -> str:
 
 
 STEPS: tuple[Step, ...] = (
-    *(deploy, boot, store, enrol, rotate, renew, operate, refuse),
+    *(deploy, boot, store, verify, enrol, rotate, renew, operate, refuse),
     *(reboot, breakdowns, away, broken_release, two_at_once, succeed, fill, privilege),
 )

@@ -223,20 +223,6 @@ def eventually(what: str, holds: Callable[[], bool], seconds: float = 15) -> Non
         time.sleep(0.3)
 
 
-def associate_request(calling: str, called: str = "ORTHANC") -> bytes:
-    """The bytes of an A-ASSOCIATE-RQ that asks for verification (PS3.8 9.3.2), made without any DICOM library."""
-
-    def item(kind: int, content: bytes) -> bytes:
-        return bytes([kind, 0]) + len(content).to_bytes(2, "big") + content
-
-    application = item(0x10, b"1.2.840.10008.3.1.1.1")
-    presentation = item(0x20, b"\x01\x00\x00\x00" + item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2"))
-    user = item(0x50, item(0x51, (16384).to_bytes(4, "big")) + item(0x52, b"1.2.3.4.5"))
-    fixed = b"\x00\x01\x00\x00" + called.ljust(16).encode() + calling.ljust(16).encode() + bytes(32)
-    body = fixed + application + presentation + user
-    return b"\x01\x00" + len(body).to_bytes(4, "big") + body
-
-
 @contextmanager
 def tls_socket(peer: Peer, context: ssl.SSLContext | None = None) -> Iterator[ssl.SSLSocket]:
     with (

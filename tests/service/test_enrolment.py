@@ -14,7 +14,8 @@ from laptop import running, study
 from laptop.running import converge, hold_modalities, reload_gateway
 from laptop.site import Enrolment, Site, place
 from laptop.tell import Trouble
-from tests.service.stack import OLD_WORKER_SECONDS, Stack, answer_to, associate_request, eventually, tls_socket
+from operations.verify.wire import associate_request
+from tests.service.stack import OLD_WORKER_SECONDS, Stack, answer_to, eventually, tls_socket
 
 
 @contextmanager

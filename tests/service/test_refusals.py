@@ -22,7 +22,8 @@ from laptop.certificates import make_authority
 from laptop.docker import container_id, docker
 from laptop.peer import Peer
 from laptop.site import Enrolment
-from tests.service.stack import DICOM_PORT, WEB_PORT, Stack, answer_to, associate_request, dcmtk, eventually, tls_socket
+from operations.verify.wire import associate_request
+from tests.service.stack import DICOM_PORT, WEB_PORT, Stack, answer_to, dcmtk, eventually, tls_socket
 
 ACCEPTED, REJECTED, CLOSED = b"\x02", b"\x03", b""  # first byte of an A-ASSOCIATE-AC, an A-ASSOCIATE-RJ; no answer
 

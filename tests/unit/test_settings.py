@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from config_templates import Database
 from infra.database import max_connections
-from infra.settings import _FIELDS, DATABASE_CLASSES, MACHINES, Settings, SettingsError
+from infra.settings import DATABASE_CLASSES, FIELDS, MACHINES, Settings, SettingsError
 from tests.unit.recording import LEAST, ROOT, request, web_certificate
 
 
@@ -149,13 +149,13 @@ def test_a_secret_in_plain_is_refused_without_being_shown() -> None:
 def test_pulumi_yaml_and_the_class_say_the_same() -> None:
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))["config"]
     defaults = Settings.model_construct().model_dump(by_alias=True)
-    assert list(declared) == list(_FIELDS)
+    assert list(declared) == list(FIELDS)
     kinds = {bool: "boolean", int: "integer", str: "string", list: "array"}
     for key, declaration in declared.items():
         default = "" if key == "webCertificateKey" else to_jsonable_python(defaults[key])
         assert declaration["default"] == default, key
         assert declaration["type"] == kinds[type(default)], key
-        assert declaration["description"] == Settings.model_fields[_FIELDS[key]].description, key
+        assert declaration["description"] == Settings.model_fields[FIELDS[key]].description, key
 
 
 @pytest.mark.parametrize("stack", ["dev", "prod"])
