@@ -1,4 +1,4 @@
-"""docs/rotation.md: its commands change an authority and a password of a kept stack, with the real engine and the stack's own certificates."""
+"""docs/rotation.md: its commands change authorities and a password of a kept stack, with the real engine and the real certificates."""
 
 from __future__ import annotations
 
