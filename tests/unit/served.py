@@ -118,6 +118,8 @@ class Served:
                 return 200, [self._expanded(uid) for uid, image in self.held.items() if image.PatientID == wanted]
             case "DELETE", _:
                 uid = studies[path.removeprefix("/studies/")]
+                if "removed things stay" in self.faults:
+                    return 200, {}
                 del self.held[uid]
                 self.removed.append(uid)
                 return 200, {}
