@@ -27,6 +27,8 @@ def key_policy(stack: Stack, account: str) -> dict[str, object]:
 
     root = {"AWS": f"arn:aws:iam::{account}:root"}
     here = {"kms:CallerAccount": account}
+    linked = "aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
+    group_role = {"aws:PrincipalArn": f"arn:aws:iam::{account}:role/{linked}*"}
     return document(
         # Everything except using it. A key without this can't be administered by anybody, AWS included.
         allow(
@@ -45,17 +47,26 @@ def key_policy(stack: Stack, account: str) -> dict[str, object]:
             [*_USE, "kms:CreateGrant"],
             StringEquals={**here, "kms:ViaService": [f"{s}.{region}.amazonaws.com" for s in ("rds", "s3", "secretsmanager")]},
         ),
-        # The group's service-linked role encrypts the host's volume. IAM gives it no right to any key, so the principal is '*',
-        # narrowed to this account and to EC2 (as in the policy of AWS's own aws/ebs key). Without it no host starts:
-        # Client.InternalError (docs.aws.amazon.com/autoscaling/ec2/userguide/key-policy-requirements-EBS-encryption.html).
+        # The group's service-linked role encrypts the host's volume. IAM gives it no right to any key, and without one no host
+        # starts: Client.InternalError (docs.aws.amazon.com/autoscaling/ec2/userguide/key-policy-requirements-EBS-encryption.html).
+        # Named by a condition, because a policy whose principal does not exist yet is refused: AWS makes the role with the
+        # account's first group.
+        allow("Volumes", {"AWS": "*"}, _USE, StringEquals=here, ArnLike=group_role),
         allow(
-            "Volumes",
+            "AttachVolumes",
             {"AWS": "*"},
-            [*_USE, "kms:CreateGrant"],
-            StringEquals={**here, "kms:ViaService": f"ec2.{region}.amazonaws.com"},
+            ["kms:CreateGrant"],
+            StringEquals=here,
+            ArnLike=group_role,
+            Bool={"kms:GrantIsForAWSResource": "true"},
         ),
-        # Alarms reach an encrypted topic only so (docs.aws.amazon.com/sns, key management).
-        allow("Alarms", {"Service": "cloudwatch.amazonaws.com"}, ["kms:Decrypt", "kms:GenerateDataKey*"]),
+        # Alarms reach an encrypted topic only so (docs.aws.amazon.com/sns, key management); those of this account.
+        allow(
+            "Alarms",
+            {"Service": "cloudwatch.amazonaws.com"},
+            ["kms:Decrypt", "kms:GenerateDataKey*"],
+            StringEquals={"aws:SourceAccount": account},
+        ),
         allow(
             "Logs",
             {"Service": f"logs.{region}.amazonaws.com"},

@@ -71,6 +71,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:cloudwatch/logGroup:LogGroup": ("kmsKeyId",),
     "aws:ebs/volume:Volume": ("kmsKeyId",),
     "aws:rds/instance:Instance": ("kmsKeyId", "masterUserSecretKmsKeyId"),
+    "aws:rds/snapshotCopy:SnapshotCopy": ("kmsKeyId",),
     "aws:secretsmanager/secret:Secret": ("kmsKeyId",),
     "aws:sns/topic:Topic": ("kmsMasterKeyId",),
     "aws:sqs/queue:Queue": ("kmsMasterKeyId",),
@@ -262,13 +263,22 @@ def host_is_replaced(kind: str, props: Props) -> Iterator[str]:
             yield "waits less than 30 minutes for its host, which waits for a Multi-AZ database"
         if "$" in str((props.get("launchTemplate") or {}).get("version", "$")):
             yield "follows a symbolic template version, which starts no instance refresh: give the number"
+        preferences = (props.get("instanceRefresh") or {}).get("preferences") or {}
+        if (preferences.get("minHealthyPercentage"), preferences.get("maxHealthyPercentage")) != (0, 100):
+            yield "does not refresh one host at a time: a changed template would reach none, or two would fight for the address"
         if not 86400 <= int(props.get("maxInstanceLifetime") or 0) <= 31536000:
             yield "AWS takes a maximum instance lifetime of 1 to 365 days"
 
 
+_GROUP_ROLE: Final = ":role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
+
+
 def key_lets_in(kind: str, props: Props) -> Iterator[str]:
     """The key's policy names those without whom AWS fails, long after `pulumi up` succeeded."""
-    if kind != "aws:kms/key:Key" or not isinstance(props.get("policy"), str):
+    if kind != "aws:kms/key:Key" or props.get("policy") is NOT_KNOWN:
+        return
+    if not props.get("policy"):
+        yield "has AWS's default policy: no alarm, log group or host could use it, and everybody with IAM rights could"
         return
     granted = list(_statements(props["policy"]))
 
@@ -282,11 +292,8 @@ def key_lets_in(kind: str, props: Props) -> Iterator[str]:
             (":root", '"rds.', '"s3.', '"secretsmanager.'),
             "RDS, S3 and Secrets Manager: no database, and no release for hosts",
         ),
-        (
-            "kms:CreateGrant",
-            ('"*"', "kms:ViaService", '"ec2.', "kms:CallerAccount"),
-            "the group encrypt its host's volume: no host would start",
-        ),
+        ("kms:Decrypt", (_GROUP_ROLE,), "the group encrypt its host's volume: no host would start"),
+        ("kms:CreateGrant", (_GROUP_ROLE, "kms:GrantIsForAWSResource"), "the group encrypt its host's volume: no host would start"),
         ("kms:Decrypt", ("cloudwatch.amazonaws.com",), "CloudWatch: alarms would never reach the encrypted topic"),
         ("kms:GenerateDataKey*", ("cloudwatch.amazonaws.com",), "CloudWatch: alarms would never reach the encrypted topic"),
         ("kms:Decrypt", ('"logs.', "kms:EncryptionContext:aws:logs:arn"), "the region's Logs service: log groups can't be encrypted"),
@@ -297,8 +304,11 @@ def key_lets_in(kind: str, props: Props) -> Iterator[str]:
         ):
             yield f"does not let {action} to {whom}"
     for s in granted:
-        if "*" in json.dumps(s["Principal"]).replace(":root", "") and "kms:CallerAccount" not in json.dumps(s.get("Condition")):
-            yield "lets other accounts in"
+        condition = json.dumps(s.get("Condition"))
+        if "*" in json.dumps(s["Principal"]) and not ("kms:CallerAccount" in condition and "aws:PrincipalArn" in condition):
+            yield "lets everybody in"
+        if "cloudwatch.amazonaws.com" in json.dumps(s["Principal"]) and "aws:SourceAccount" not in condition:
+            yield "lets other accounts' alarms in"
 
 
 def least_privilege(kind: str, props: Props) -> Iterator[str]:

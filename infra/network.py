@@ -116,7 +116,8 @@ class Network(pulumi.ComponentResource):
         )
         service = {"Effect": "Allow", "Principal": {"Service": "vpc-flow-logs.amazonaws.com"}, "Action": "sts:AssumeRole"}
         role = iam.Role(f"{name}-flows", assume_role_policy=json.dumps(document(service)), tags=tags("flows"), opts=child)
-        actions = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
+        # docs.aws.amazon.com/vpc, IAM role for publishing flow logs; without CreateLogGroup, because the group exists.
+        actions = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogGroups", "logs:DescribeLogStreams"]
         iam.RolePolicy(
             f"{name}-flows",
             role=role.name,

@@ -134,6 +134,11 @@ def expires(certificates: Mapping[str, str], modalities: Mapping[str, Mapping[st
     return {**own, **theirs}
 
 
+def host_json(told: Mapping[str, object], certificates: Mapping[str, str], modalities: Mapping[str, Mapping[str, str]]) -> str:
+    """What the agent on a host needs to know: `told` by the components, and what follows from the release itself."""
+    return json.dumps({**told, **containers(), "expires": expires(certificates, modalities)}, indent=2, sort_keys=True) + "\n"
+
+
 def pack(files: Mapping[str, str]) -> bytes:
     """A tar.gz of `files` whose bytes depend on them alone: no clock, owner or order."""
     packed = io.BytesIO()
@@ -173,19 +178,17 @@ class ConfigRelease(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ConfigReleaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         known = pulumi.Output.from_input(dict(args.known))
+        certificates = pulumi.Output.from_input(dict(args.certificates))
         files = known.apply(lambda k: rendered(args.settings, args.stack, k if isinstance(k, dict) else {}), run_with_unknowns=True)
-        super().__init__("orthanc:infra:ConfigRelease", name, {"files": files}, opts)
+        host = pulumi.Output.all(dict(args.host), certificates, known).apply(
+            lambda told: host_json(told[0], told[1], told[2]["modalities"])
+        )
+        # What a reviewer reads: the files in lines, certificates and host.json as they change.
+        super().__init__("orthanc:infra:ConfigRelease", name, {"files": files, "certificates": certificates, "host": host}, opts)
         stack = args.stack
         child = pulumi.ResourceOptions(parent=self)
-        archive = pulumi.Output.all(known, dict(args.certificates), dict(args.host)).apply(
-            lambda parts: pack(
-                {
-                    **rendered(args.settings, stack, parts[0]),
-                    **parts[1],
-                    **agent(),
-                    "host.json": _json({**parts[2], **containers(), "expires": expires(parts[1], parts[0]["modalities"])}),
-                }
-            )
+        archive = pulumi.Output.all(known, certificates, host).apply(
+            lambda parts: pack({**rendered(args.settings, stack, parts[0]), **parts[1], **agent(), "host.json": parts[2]})
         )
         # No secret; but a diff should show the changed line of a file (above), and not the archive's 20 KB in base64.
         content: pulumi.Output[str] = archive.apply(lambda data: pulumi.Output.secret(base64.b64encode(data).decode()))
@@ -259,7 +262,3 @@ class ConfigRelease(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
         )
         return bucket, [versioning, encryption]
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"

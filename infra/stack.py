@@ -24,12 +24,8 @@ class Stack:
     keep: bool
 
     def __post_init__(self) -> None:
-        # The name becomes part of RDS identifiers, which take lower case, digits and single hyphens (63 at most).
-        if not re.fullmatch(r"[a-z](-?[a-z0-9]){0,29}", self.name):
-            raise SettingsError(
-                f"stack {self.name}: AWS would refuse names made from it; take up to 30 of a-z, 0-9 and single '-'\n"
-                f"    remedy: pulumi stack rename NEW-NAME"
-            )
+        if problem := problem_with_stack(self.name, self.region):
+            raise SettingsError(problem)
 
     @property
     def label(self) -> str:
@@ -55,14 +51,37 @@ class Stack:
         }
 
 
+def problem_with_stack(name: str, region: str) -> str:
+    """What is wrong with a stack's name and region, each with its remedy; empty when nothing is."""
+    problems = []
+    # The name becomes part of RDS identifiers, which take lower case, digits and single hyphens (63 at most).
+    if not re.fullmatch(r"[a-z](-?[a-z0-9]){0,29}", name):
+        problems.append(
+            f"stack {name}: AWS would refuse names made from it; take up to 30 of a-z, 0-9 and single '-'\n"
+            f"    remedy: pulumi stack rename NEW-NAME"
+        )
+    if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", region):
+        said = f" = {region}: is no region" if region else ": is required, so that nothing is made in a region that nobody chose"
+        problems.append(f"aws:region{said}\n    remedy: pulumi config set aws:region us-east-1")
+    elif region.startswith(("cn-", "us-gov-")):
+        problems.append(
+            f"aws:region = {region}: lies in a partition with other names (arn:aws-...), which nobody has tried\n    remedy: another region"
+        )
+    return "\n\n".join(problems)
+
+
 def configured() -> tuple[Settings, Stack]:
-    """What this stack's configuration says, and which stack it is. What is wrong ends the program, without a traceback."""
+    """What this stack's configuration says, and which stack it is. What is wrong ends the program, all at once, without a traceback."""
     said = {**get_config_env(), **CONFIG.get()}
+    name, region = pulumi.get_stack(), pulumi.Config("aws").get("region") or ""
+    problems = [problem_with_stack(name, region)]
     try:
         settings = Settings.load(said, {key for key in said if is_config_secret(key)})
-        return settings, Stack(name=pulumi.get_stack(), region=pulumi.Config("aws").require("region"), keep=settings.keep)
     except SettingsError as error:
-        raise pulumi.RunError(str(error)) from None
+        problems.append(str(error))
+    if any(problems):
+        raise pulumi.RunError("\n\n".join(filter(None, problems)))
+    return settings, Stack(name=name, region=region, keep=settings.keep)
 
 
 def statement(actions: list[str], resources: list[str] | str, **more: Mapping[str, object]) -> dict[str, object]:

@@ -22,12 +22,11 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"  # as in Pulumi.dev.yaml and Pulumi.prod.yaml
 PARTS = ("Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "__main__.py", "infra", "config_templates", "bootstrap", "policy")
-PROGRAMS = ("pulumi", "aws-emulator")
 
 
 def missing() -> list[str]:
     """The programs that a rehearsal needs and this machine does not have on PATH."""
-    return [p for p in PROGRAMS if shutil.which(p) is None]
+    return [] if shutil.which("pulumi") else ["pulumi"]
 
 
 class RehearsalError(Exception):
@@ -63,7 +62,6 @@ class Laboratory:
             "PULUMI_BACKEND_URL": f"file://{self.home / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "rehearsal",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_ERROR_OUTPUT_STRING": "1",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
             "AWS_REGION": REGION,
@@ -72,13 +70,15 @@ class Laboratory:
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+        if shutil.which("pulumi-resource-aws"):  # then those on PATH are meant; elsewhere Pulumi fetches its own
+            self.environment["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
         (self.home / "state").mkdir()
         self.said: list[str] = []  # everything that pulumi printed, for the search for secrets
 
     def __enter__(self) -> Self:
-        gaps = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "gaps")}
         with (self.home / "emulator.log").open("w") as log:
-            self.emulator = subprocess.Popen(["aws-emulator", "-p", str(self.port)], env=gaps, stdout=log, stderr=log)
+            command = [sys.executable, "-m", "rehearsal.emulator", "-p", str(self.port)]
+            self.emulator = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         for _ in range(300):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

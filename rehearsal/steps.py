@@ -260,8 +260,12 @@ def grow(lab: Laboratory) -> str:
     require(set(plan) <= wanted and {"host-template", "host-group"} <= set(plan), f"would change: {plan}")
     require(all(op == "update" for op in plan.values()), f"would replace something: {plan}")
     lab.pulumi("up", "--yes", stack="dev")
-    require(int(version()) == int(before) + 1, f"the group follows version {version()}, before {before}")
-    return f"template version {before} became {version()}"
+    after = version()
+    require(int(after) == int(before) + 1, f"the group follows version {after}, before {before}")
+    refreshes = lab.aws("autoscaling").describe_instance_refreshes(AutoScalingGroupName="orthanc-dev")["InstanceRefreshes"]
+    rolled_out = [refresh["StatusReason"] for refresh in refreshes]
+    require(rolled_out == [f"launch template version {after}"], f"the instance refreshes were {rolled_out}")
+    return f"template version {before} became {after}, and one instance refresh rolled it out"
 
 
 # -- out of existence ------------------------------------------------------------------------------------------------------

@@ -84,6 +84,8 @@ class Recorder(mocks.Mocks):
     options: dict[tuple[str, str], pulumi.ResourceOptions] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
+    secret_outputs: set[str] = field(default_factory=set)
+    dependencies: dict[str, set[str]] = field(default_factory=dict)  # by name: what the engine makes before it
 
     def call(self, args: mocks.MockCallArgs) -> Any:  # the SDK types it as a tuple, and takes a dictionary
         return dict(ANSWERS[args.token])
@@ -117,6 +119,15 @@ class Recorder(mocks.Mocks):
         }
         return answers.get(args.typ, {})
 
+    def before(self, name: str) -> set[str]:
+        """Every resource that must exist before this one, however far back."""
+        found: set[str] = set()
+        ahead = {name}
+        while ahead:
+            ahead = {d for n in ahead for d in self.dependencies[n]} - found
+            found |= ahead
+        return found
+
     def of(self, kind: str) -> Mapping[str, Mapping[str, Any]]:
         """{name: properties} of what was made of this kind; 'rds/instance' is enough."""
         return {m.name: m.props for m in self.made if f":{kind}:" in m.kind or m.kind == kind}
@@ -126,24 +137,53 @@ class Recorder(mocks.Mocks):
         return only
 
 
+class _Monitor(mocks.MockMonitor):
+    """Notes what the engine is told about dependencies, which mocks are not."""
+
+    mocks: Recorder
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name for it
+        self.mocks.dependencies.setdefault(request.name, set()).update(urn.rpartition("::")[2] for urn in request.dependencies)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]  # pulumi leaves it untyped
+
+
+def _secrecy(name: str, value: object) -> pulumi.Output[str]:
+    """`name` when `value` is a secret, else nothing."""
+    future = pulumi.Output.from_input(value).is_secret()
+
+    async def told() -> str:
+        return name if await future else ""
+
+    return pulumi.Output.from_input(told())
+
+
 def whole_program() -> None:
     runpy.run_path(str(ROOT / "__main__.py"))
 
 
-def deploy(settings: Mapping[str, object], program: Callable[[], object] = whole_program, *, preview: bool = False) -> Recorder:
+def deploy(
+    settings: Mapping[str, object],
+    program: Callable[[], object] = whole_program,
+    *,
+    preview: bool = False,
+    stack: str = "test",
+    region: str = REGION,
+) -> Recorder:
     """Run `program` with the stack settings `settings` (camelCase, plain values) and return what it made."""
     recorder = Recorder()
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
     keys = {key if ":" in key else f"orthanc:{key}": text for key, text in texts.items()}
-    set_all_config({"aws:region": REGION, **keys}, secret_keys=["orthanc:webCertificateKey"])
-    mocks.set_mocks(recorder, project="orthanc", stack="test", preview=preview)
+    set_all_config({"aws:region": region, **keys}, secret_keys=["orthanc:webCertificateKey"])
+    mocks.set_mocks(recorder, project="orthanc", stack=stack, preview=preview, monitor=_Monitor(recorder))
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]  # pulumi leaves it untyped
     def run() -> pulumi.Output[None]:
         pulumi.runtime.register_stack_transformation(recorder.note)
         program()
-        exported = getattr(pulumi.runtime.settings.get_root_resource(), "outputs", {})
-        return pulumi.Output.from_input(dict(exported)).apply(recorder.outputs.update)
+        exported = dict(getattr(pulumi.runtime.settings.get_root_resource(), "outputs", {}))
+        secrecy = pulumi.Output.all(*(_secrecy(name, value) for name, value in exported.items()))
+        noted = secrecy.apply(lambda names: recorder.secret_outputs.update(filter(None, names)))
+        return pulumi.Output.all(pulumi.Output.from_input(exported).apply(recorder.outputs.update), noted).apply(lambda _: None)
 
     run()
     monitor = pulumi.runtime.settings.get_monitor()

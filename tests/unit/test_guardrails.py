@@ -14,14 +14,16 @@ import pytest
 from infra import guardrails
 from infra.guardrails import NOT_KNOWN, Resource, broken, broken_together
 from infra.stack import CONFIRMED, OPEN_TAG
+from tests.unit.recording import ACCOUNT
 from tests.unit.test_stack import deployed
 
 Change = Callable[[dict[str, Any]], object]
 
 
 def found(kind: str, name: str = "") -> Resource:
-    """A resource of the prod stack, as the program makes it."""
-    return next(m.resource for m in deployed("prod").made if m.kind.endswith(f":{kind}") and name in m.name)
+    """A resource of the prod stack, or of one that was restored, as the program makes it."""
+    made = [*deployed("prod").made, *deployed("restored").made]
+    return next(m.resource for m in made if m.kind.endswith(f":{kind}") and name in m.name)
 
 
 def put(path: str, value: object) -> Change:
@@ -61,6 +63,7 @@ CASES: list[tuple[Callable[[str, Mapping[str, Any]], Iterator[str]], str, str, C
     (guardrails.encrypted, "Instance", "", put("storageEncrypted", False)),
     (guardrails.encrypted, "Instance", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "Instance", "", put("masterUserSecretKmsKeyId", None)),
+    (guardrails.encrypted, "SnapshotCopy", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "LogGroup", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "Secret", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "Topic", "", put("kmsMasterKeyId", "alias/aws/sns")),
@@ -110,13 +113,24 @@ CASES: list[tuple[Callable[[str, Mapping[str, Any]], Iterator[str]], str, str, C
     (guardrails.host_is_replaced, "Group", "", put("waitForCapacityTimeout", "10m")),
     (guardrails.host_is_replaced, "Group", "", put("waitForCapacityTimeout", "0")),
     (guardrails.host_is_replaced, "Group", "", put("launchTemplate.version", "$Latest")),
+    (guardrails.host_is_replaced, "Group", "", put("instanceRefresh", None)),
+    (guardrails.host_is_replaced, "Group", "", put("instanceRefresh.preferences.maxHealthyPercentage", 200)),
     (guardrails.host_is_replaced, "Group", "", put("maxInstanceLifetime", 3600)),
     (guardrails.key_lets_in, "Key", "", without("Administer")),
     (guardrails.key_lets_in, "Key", "", without("UseThroughServices")),
     (guardrails.key_lets_in, "Key", "", without("Volumes")),
+    (guardrails.key_lets_in, "Key", "", without("AttachVolumes")),
+    (guardrails.key_lets_in, "Key", "", put("policy", None)),
     (guardrails.key_lets_in, "Key", "", without("Alarms")),
     (guardrails.key_lets_in, "Key", "", without("Logs")),
     (guardrails.key_lets_in, "Key", "", plus(Action="kms:Decrypt", Principal={"AWS": "*"}, Resource="*")),
+    (
+        guardrails.key_lets_in,
+        "Key",
+        "",
+        plus(Action="kms:Decrypt", Principal="*", Resource="*", Condition={"StringEquals": {"kms:CallerAccount": ACCOUNT}}),
+    ),
+    (guardrails.key_lets_in, "Key", "", plus(Action="kms:Decrypt", Principal={"Service": "cloudwatch.amazonaws.com"}, Resource="*")),
     (guardrails.least_privilege, "RolePolicy", "access", plus(Action=["s3:*"], Resource="arn:aws:s3:::x")),
     (guardrails.least_privilege, "RolePolicy", "access", plus(Action=["ssm:GetParameter"], Resource="*")),
     (guardrails.least_privilege, "RolePolicy", "access", plus(Action=["cloudwatch:PutMetricData"], Resource="*")),

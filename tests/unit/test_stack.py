@@ -13,10 +13,15 @@ from functools import cache
 import pulumi
 import pytest
 import yaml
+from orthanc_host.decisions import Pointer
 
 from config_templates import places
 from infra.access import METRICS, WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
+from infra.host import USER_DATA_BYTES, user_data
+from infra.settings import Settings
+from infra.stack import Stack
+from tests.host_program.pretended import Pretended, agent
 from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request, web_certificate
 from tests.unit.test_settings import modality
 
@@ -34,6 +39,7 @@ SCENARIOS: Mapping[str, Mapping[str, object]] = {
     "dev": said("dev"),
     "prod": said("prod"),
     "many modalities": {**LEAST, "modalities": MANY},
+    "restored": {**LEAST, "restoreFrom": "orthanc-old-final"},
     "open": {**LEAST, "dicomCidrs": ["0.0.0.0/0"], "openToTheWorld": True},
     "renewing, own certificates": {
         **LEAST,
@@ -56,6 +62,14 @@ def released(stack: Recorder) -> Mapping[str, str]:
     data = base64.b64decode(stack.one("s3/bucketObjectv2")["contentBase64"])
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return {entry.name: (tar.extractfile(entry) or io.BytesIO()).read().decode() for entry in tar}
+
+
+def emitted() -> set[str]:
+    """The metrics that a host sends with one proof."""
+    machine, release = Pretended(), Pointer("bucket", "release.tar.gz", "1", "a" * 64)
+    machine.lay(release)
+    agent(machine, release).run()
+    return set(machine.metrics)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -98,8 +112,21 @@ def test_every_file_that_the_containers_need_has_one_source(scenario: str) -> No
     assert secret == set(keys) | set(users)
 
 
-def test_a_run_as_preview_does_not_break() -> None:
-    deploy(SCENARIOS["many modalities"], preview=True)
+def test_a_preview_shows_every_resource_and_the_files_that_hosts_would_get() -> None:
+    shown = deploy(SCENARIOS["many modalities"], preview=True)
+    assert {(m.kind, m.name) for m in shown.made} == {(m.kind, m.name) for m in deployed("many modalities").made}
+    files = shown.one("orthanc:infra:ConfigRelease")["files"]
+    assert all(f'"CT{n}"' in files["nginx/nginx.conf"] for n in range(1, 31))
+    assert [f"{m.name}: {why}" for m in shown.made for why in broken(m.resource)] == []
+
+
+def test_a_reviewer_reads_certificates_and_host_json_beside_the_files() -> None:
+    (made,) = [m for m in deployed("dev").made if m.kind == "orthanc:infra:ConfigRelease"]
+    assert not [key for key, value in made.raw.items() if is_secret(value)]
+    assert {**made.props["files"], **made.props["certificates"], "host.json": made.props["host"]}.items() <= released(
+        deployed("dev")
+    ).items()
+    assert "nginx/server.crt" in made.props["certificates"]
 
 
 def test_dev_and_prod_share_an_account() -> None:
@@ -126,6 +153,16 @@ def test_what_is_kept_is_protected_and_nothing_of_dev_lingers() -> None:
     assert (database["deletionProtection"], database["skipFinalSnapshot"], database["deleteAutomatedBackups"]) == (False, True, True)
     assert {s["recoveryWindowInDays"] for s in lost.of("secretsmanager/secret").values()} == {0}
     assert lost.one("s3/bucket")["forceDestroy"] is True
+
+
+def test_a_restored_database_begins_with_a_copy_of_the_snapshot_under_our_own_key() -> None:
+    stack = deployed("restored")
+    copy = stack.one("rds/snapshotCopy")
+    assert (copy["sourceDbSnapshotIdentifier"], copy["kmsKeyId"]) == ("orthanc-old-final", stack.one("rds/instance")["kmsKeyId"])
+    assert stack.one("rds/instance")["snapshotIdentifier"] == copy["targetDbSnapshotIdentifier"]
+    (instance,) = [m for m in stack.made if m.name == "database-instance"]
+    assert instance.options.ignore_changes == ["snapshot_identifier"], "another snapshot would replace a database with its studies"
+    assert not deployed("dev").of("rds/snapshotCopy")
 
 
 def test_the_database_is_reached_from_the_host_alone() -> None:
@@ -167,6 +204,11 @@ def test_user_data_is_small_and_the_same_for_every_release() -> None:
     assert "fc5d1371f1ec" in text
 
 
+def test_user_data_are_small_for_the_longest_names_too() -> None:
+    stack = Stack(name="a" * 30, region="ap-northeast-3", keep=True)
+    assert len(user_data(Settings.load({f"orthanc:{k}": json.dumps(v) for k, v in LEAST.items()}), stack)) < USER_DATA_BYTES
+
+
 def test_the_pointer_names_bucket_version_and_sha256() -> None:
     stack = deployed("dev")
     (value,) = [p["value"] for p in stack.of("ssm/parameter").values() if p["name"] == "/orthanc/test/release"]
@@ -177,10 +219,19 @@ def test_the_pointer_names_bucket_version_and_sha256() -> None:
 
 def test_nothing_that_the_host_waits_for_depends_on_its_group() -> None:
     stack = deployed("dev")
-    group = [name for (kind, name) in stack.asked if kind == "aws:autoscaling/group:Group"]
-    assert group == ["host-group"]
-    users = [m.name for m in stack.made if "host-group" in json.dumps(m.props, default=str)]
-    assert users == []
+    needed = ["release-pointer", "release-archive", "access-policy", "secrets-keys", "secrets-users", "host-address", "host-proven"]
+    needed += ["database-instance", "monitoring-host", "monitoring-containers"]
+    for name in needed:
+        assert "host-group" not in stack.before(name), f"{name} would wait for the host, and the host for it"
+    assert "release-archive" in stack.before("release-pointer"), "the record of dependencies is empty"
+
+
+@pytest.mark.parametrize("scenario", ["dev", "prod"])
+def test_the_host_starts_beside_the_database(scenario: str) -> None:
+    stack = deployed(scenario)
+    assert {"host-template", "network-way-out", "host-proven"} <= stack.before("host-group")
+    assert "database-instance" not in stack.before("host-group")
+    assert "database-instance" in stack.before("release-pointer"), "only the release waits for it"
 
 
 def test_the_hosts_role_is_no_wider_than_its_own_things() -> None:
@@ -253,13 +304,11 @@ def test_every_alarm_tells_what_to_do_and_watches_what_exists() -> None:
     assert not deployed("dev").of("cloudwatch/dashboard")
 
 
-def test_the_documentation_lists_the_metrics_that_the_host_sends_and_alarms_wait_for_no_other() -> None:
+def test_the_documentation_lists_the_metrics_that_the_host_emits_and_alarms_watch_no_others() -> None:
     alarms = deployed("dev").of("cloudwatch/metricAlarm").values()
-    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/aws.md").read_text(encoding="utf-8"), re.MULTILINE)
-    agent = (ROOT / "bootstrap/orthanc_host/agent.py").read_text(encoding="utf-8").partition("def _metrics")[2]
-    sent = re.findall(r'"(\w+)"(?:: \(|\] = \()', agent)
-    assert sorted(listed) == sorted(sent)
-    assert {a["metricName"] for a in alarms if a["namespace"] == METRICS} < set(sent)
+    listed = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/aws.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == emitted()
+    assert {a["metricName"] for a in alarms if a["namespace"] == METRICS} <= listed
 
 
 def test_logs_end_and_are_encrypted_by_a_key_that_lets_their_service_in() -> None:
@@ -289,6 +338,17 @@ def test_bad_settings_stop_the_program_before_the_first_resource() -> None:
     assert str(error.value).count("remedy:") == 4
 
 
+@pytest.mark.parametrize("region", ["", "Frankfurt", "cn-north-1"])
+def test_a_bad_stack_name_and_a_bad_region_are_told_with_the_settings(region: str) -> None:
+    with pytest.raises(pulumi.RunError) as error:
+        deploy({**LEAST, "zones": ["a"]}, stack="My_Stack", region=region)
+    said = str(error.value)
+    assert "stack My_Stack" in said
+    assert f"aws:region{' = ' + region if region else ''}:" in said
+    assert "orthanc:zones" in said
+    assert said.count("remedy:") == 3
+
+
 def test_outputs_are_what_a_person_needs_next() -> None:
     outputs = deployed("dev").outputs
     assert outputs["url"] == "https://192.0.2.10/"
@@ -296,3 +356,8 @@ def test_outputs_are_what_a_person_needs_next() -> None:
     assert outputs["authority"].startswith("-----BEGIN CERTIFICATE-----")
     assert outputs["passwords"] == {"admin": "generated-secrets-password-admin"}
     assert set(outputs["next"]) >= {"password", "enrol", "trust"}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_outputs_that_hold_a_key_or_a_password_are_secret_and_no_others(scenario: str) -> None:
+    assert deployed(scenario).secret_outputs == {"modalities", "passwords"}
