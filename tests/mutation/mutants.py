@@ -162,6 +162,8 @@ _NARROWING: Final = {"statement": (1, '"*"'), "allow": (1, '{"AWS": "*"}')}
 _NARROWING_KEYS: Final = {"Resource": '"*"', "Principal": '"*"'}
 _LIST_LIKE: Final = frozenset({"document"})  # calls whose arguments are a list
 
+_HIDING: Final = "pulumi.Output.secret"
+
 
 def _of_python(text: str) -> Iterator[tuple[int, str, str]]:
     source = _Source(text)
@@ -225,6 +227,8 @@ def _changes(node: ast.AST, where: tuple[str, ...], source: _Source) -> _Found:
                 yield from _of_annotated(annotated, inner, source)
             if node.value is not None:
                 yield from _changes(node.value, inner, source)
+        case ast.Assign(targets=[ast.Tuple()], value=ast.Tuple()):
+            return  # names for what is used below
         case ast.Assign():
             yield from _changes(node.value, (*where, ast.unparse(node.targets[0])), source)
         case ast.AugAssign():
@@ -239,14 +243,14 @@ def _changes(node: ast.AST, where: tuple[str, ...], source: _Source) -> _Found:
             yield change(node, "pass", f"without {_short(source.of(node))}")
             yield from _changes(node.value, where, source)
         case ast.If() | ast.IfExp():
-            yield swapped(node.test, f"not ({source.of(node.test)})")
+            yield swapped(node.test, _negated(node.test, source))
             yield from _inside(node, where, source)
         case ast.comprehension():
             for test in node.ifs:
-                yield swapped(test, f"not ({source.of(test)})")
+                yield swapped(test, _negated(test, source))
             yield from _inside(node, where, source)
         case ast.Compare():
-            yield swapped(node, f"not ({source.of(node)})")
+            yield swapped(node, _negated(node, source))
             yield from _inside(node, where, source)
         case ast.BoolOp():
             word = " or " if isinstance(node.op, ast.Or) else " and "
@@ -315,6 +319,8 @@ def _of_call(node: ast.Call, where: tuple[str, ...], source: _Source) -> _Found:
     if wider and len(node.args) > position:
         narrow = node.args[position]
         yield narrow, wider, f"{place}: {_short(source.of(narrow))} -> {wider}"
+    if function == _HIDING:
+        yield node, f"pulumi.Output.from_input({text(arguments[0])})", f"{place}: in plain"
     yield from _changes(node.func, inner, source)
     for value in node.args:
         yield from _changes(value, inner, source)
@@ -338,6 +344,10 @@ def _of_dict(node: ast.Dict, where: tuple[str, ...], source: _Source) -> _Found:
         if wider:
             yield value, wider, f"{' / '.join(inner)}: {_short(source.of(value))} -> {wider}"
         yield from _changes(value, inner, source)
+
+
+def _negated(node: ast.expr, source: _Source) -> str:
+    return source.of(node.operand) if isinstance(node, ast.UnaryOp) else f"not ({source.of(node)})"
 
 
 def _sequence(node: ast.List | ast.Tuple | ast.Set, kept: list[str]) -> str:
