@@ -47,7 +47,8 @@ def main() -> int:
         print(f"{len(chosen)} mutants: {', '.join(f'{path} {n}' for path, n in Counter(m.path for m in chosen).items())}")
         return 0
     began = time.monotonic()
-    explained, survivors = [], []
+    explained: list[Mutant] = []
+    survivors: list[Mutant] = []
     with court() as room:
         if not _sound(room, [mutant.path for mutant in chosen]):
             return 1
@@ -62,7 +63,8 @@ def main() -> int:
     for pattern in stale:
         print(f"explains nothing that survives: {pattern}")
     noticed = len(chosen) - len(explained) - len(survivors)
-    print(f"{len(chosen)} mutants in {time.monotonic() - began:.0f} s: {noticed} noticed, {len(explained)} explained, {len(survivors)} survive")
+    seconds = time.monotonic() - began
+    print(f"{len(chosen)} mutants in {seconds:.0f} s: {noticed} noticed, {len(explained)} explained, {len(survivors)} survive")
     return 1 if survivors or stale else 0
 
 

@@ -48,7 +48,11 @@ _CLOSEST: Final = {
     "policy": "tests/unit/test_policy.py",
     "": "tests/unit/test_stack.py",
 }
-_EVERYBODY: Final = {"config_templates": ("tests/rendering", "tests/unit"), "": ("tests/unit",)}
+_EVERYBODY: Final = {
+    "config_templates": ("tests/rendering", "tests/unit/test_places.py", "tests/unit/test_release.py", "tests/unit/test_stack.py"),
+    "infra/guardrails": ("tests/unit/test_guardrails.py", "tests/unit/test_policy.py", "tests/unit/test_stack.py"),
+    "": ("tests/unit",),
+}
 
 
 def judges(path: str) -> tuple[Sequence[str], Sequence[str]]:
