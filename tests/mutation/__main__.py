@@ -39,6 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--list", action="store_true", help="list the mutants, and try none")
     parser.add_argument("--only", metavar="TEXT", default="", help="those whose file or change contains TEXT")
+    parser.add_argument("--quick", action="store_true", help="ask the closest tests alone: others may notice what then survives")
     asked = parser.parse_args()
     everything = tried()
     chosen = [mutant for mutant in everything if asked.only in str(mutant)]
@@ -53,7 +54,7 @@ def main() -> int:
         if not _sound(room, [mutant.path for mutant in chosen]):
             return 1
         for number, mutant in enumerate(chosen, 1):
-            if room.noticed(mutant):
+            if room.noticed(mutant, quickly=asked.quick):
                 continue
             known = bool(fitting(mutant, EXPLAINED))
             (explained if known else survivors).append(mutant)

@@ -46,7 +46,7 @@ _CLOSEST: Final = {
     "infra/guardrails": "tests/unit/test_guardrails.py",
     "infra/settings": "tests/unit/test_settings.py",
     "policy": "tests/unit/test_policy.py",
-    "": "tests/unit/test_stack.py",
+    "": "tests/unit/test_documents.py tests/unit/test_stack.py",
 }
 _EVERYBODY: Final = {
     "config_templates": ("tests/rendering", "tests/unit/test_places.py", "tests/unit/test_release.py", "tests/unit/test_stack.py"),
@@ -58,7 +58,7 @@ _EVERYBODY: Final = {
 def judges(path: str) -> tuple[Sequence[str], Sequence[str]]:
     closest = next(test for start, test in _CLOSEST.items() if path.startswith(start))
     everybody = next(tests for start, tests in _EVERYBODY.items() if path.startswith(start))
-    return ((closest,), everybody)
+    return (closest.split(), everybody)
 
 
 class Court:
@@ -67,12 +67,12 @@ class Court:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def noticed(self, mutant: Mutant) -> bool:
+    def noticed(self, mutant: Mutant, *, quickly: bool = False) -> bool:
         path = self.folder / mutant.path
         original, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
         try:
             path.write_text(mutant.text, encoding="utf-8")
-            return not all(self.passes(tests, compiled=False) for tests in judges(mutant.path))
+            return not all(self.passes(tests, compiled=False) for tests in judges(mutant.path)[: 1 if quickly else 2])
         finally:
             path.write_bytes(original)
             os.utime(path, ns=times)
@@ -87,14 +87,18 @@ class Court:
                 traceback.print_exc()
                 os._exit(1)
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status) == 0
-            time.sleep(0.01)
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return False
+        try:
+            while time.monotonic() < end:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    child = 0
+                    return os.waitstatus_to_exitcode(status) == 0
+                time.sleep(0.01)
+            return False
+        finally:
+            if child:  # too slow, or interrupted
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
 
     def _run(self, tests: Sequence[str], *, compiled: bool) -> int:
         os.setsid()

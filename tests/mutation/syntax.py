@@ -169,7 +169,8 @@ class _Source:
         for left_out in node.values:
             kept = [f"({self.of(value)})" for value in node.values if value is not left_out]
             yield self._without(node, f"({f' {word} '.join(kept)})", f"{word} {self.of(left_out)}", where)
-        yield from self._inside(node, where)
+        for value in node.values:  # to leave one out is to turn it round as well
+            yield from self._inside(value, where) if isinstance(value, ast.Compare | ast.UnaryOp) else self.changes(value, where)
 
     @changes.register
     def _(self, node: ast.UnaryOp, where: _Where) -> _Found:
