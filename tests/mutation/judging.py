@@ -46,7 +46,7 @@ _CLOSEST: Final = {
     "infra/guardrails": "tests/unit/test_guardrails.py",
     "infra/settings": "tests/unit/test_settings.py",
     "policy": "tests/unit/test_policy.py",
-    "": "tests/unit/test_documents.py tests/unit/test_stack.py",
+    "": "tests/unit/test_documents.py tests/unit/test_connections.py tests/unit/test_stack.py",
 }
 _EVERYBODY: Final = {
     "config_templates": ("tests/rendering", "tests/unit/test_places.py", "tests/unit/test_release.py", "tests/unit/test_stack.py"),
