@@ -57,6 +57,10 @@ test-fast: $(VENV)/dev ## the tests that need no container, in seconds
 rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, emulated AWS, hosts in containers [ACT=service|stack]
 	@laptop/prerequisites docker registry -- $(VENV)/bin/python -m rehearsal $(ACT)
 
+.PHONY: mutants
+mutants: $(VENV)/dev ## break every line that keeps somebody out, one at a time: does a test notice? [ONLY=nginx]
+	@$(VENV)/bin/python -m tests.mutation $(if $(ONLY),--only "$(ONLY)")
+
 .PHONY: check
 check: $(VENV)/dev ## formatting, lint and types
 	@$(VENV)/bin/ruff format --check .

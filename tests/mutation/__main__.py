@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -47,6 +48,7 @@ def main() -> int:
         print(*chosen, sep="\n")
         print(f"{len(chosen)} mutants: {', '.join(f'{path} {n}' for path, n in Counter(m.path for m in chosen).items())}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that scratch folder and tests in progress end with it
     began = time.monotonic()
     explained: list[Mutant] = []
     survivors: list[Mutant] = []
