@@ -43,14 +43,14 @@ _CLOSEST: Final = {
     "config_templates/probe": "tests/rendering/test_probe.py",
     "config_templates/routing": "tests/rendering/test_routing.py",
     "config_templates": "tests/rendering/test_compose.py",
-    "infra/guardrails": "tests/unit/test_guardrails.py",
+    "infra/guardrails": "tests/unit/test_guardrails.py tests/unit/test_guardrail_edges.py",
     "infra/settings": "tests/unit/test_settings.py",
     "policy": "tests/unit/test_policy.py",
     "": "tests/unit/test_documents.py tests/unit/test_connections.py tests/unit/test_stack.py",
 }
 _EVERYBODY: Final = {
     "config_templates": ("tests/rendering", "tests/unit/test_places.py", "tests/unit/test_release.py", "tests/unit/test_stack.py"),
-    "infra/guardrails": ("tests/unit/test_guardrails.py", "tests/unit/test_policy.py", "tests/unit/test_stack.py"),
+    "infra/guardrails": ("tests/unit/test_policy.py", "tests/unit/test_stack.py"),
     "": ("tests/unit",),
 }
 
