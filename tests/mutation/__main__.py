@@ -33,6 +33,7 @@ def _sound(room: Court, paths: Sequence[str]) -> bool:
         if not room.passes(tests):
             print(f"without any mutant, these fail already: {' '.join(tests)}\n{room.last_words()}")
             return False
+        room.warm_up()
     return True
 
 
