@@ -52,6 +52,7 @@ database = EncryptedRds(
         multi_az=s.multi_az,
         backup_days=s.backup_days,
         log_days=s.log_days,
+        restore_from=s.restore_from,
     ),
 )
 tls = TlsMaterial(

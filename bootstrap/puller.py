@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Fetch the release that this host shall run, verify it, run its agent: python3 <release>/orthanc_host converge.
 
-As part of the user data it must serve every later release; pointer, state.json (proven, refused, hold), the environment and
-the exit codes (0 done, 65 refused, 69 not proven, 75 another run is at work) are its contract with them.
+Being user data, it must serve every later release: pointer, state.json (proven, refused, hold), environment and exit codes
+(0 done, 65 refused, 69 not proven, 75 another run is at work) are its contract with them.
 """
 
 import hashlib, json, os, shutil, subprocess, sys, tarfile, tempfile, time
@@ -71,7 +71,7 @@ def fetch(pointer):
 
 
 def wanted():
-    """The pointer; while Parameter Store is silent the one seen last; None before the first release."""
+    """The pointer; while Parameter Store is silent the last one; None before the first."""
     for _ in range(12):
         try:
             pointer = parameter(STACK["pointer"])

@@ -62,6 +62,7 @@ class EncryptedRdsArgs:
     multi_az: bool
     backup_days: int
     log_days: int
+    restore_from: str  # a snapshot's name or ARN, or empty
 
 
 class EncryptedRds(pulumi.ComponentResource):
@@ -114,8 +115,22 @@ class EncryptedRds(pulumi.ComponentResource):
             )
             for kind in ("postgresql", "upgrade")
         ]
+        # RDS restores under a snapshot's own key, whose stack may be gone one day: a copy under ours begins the new database.
+        copy = (
+            rds.SnapshotCopy(
+                f"{name}-restored",
+                source_db_snapshot_identifier=args.restore_from,
+                target_db_snapshot_identifier=f"{stack.label}-restored",
+                kms_key_id=args.kms_key_arn,
+                tags=stack.tags("restored"),
+                opts=child,
+            )
+            if args.restore_from
+            else None
+        )
         instance = rds.Instance(
             f"{name}-instance",
+            snapshot_identifier=copy.target_db_snapshot_identifier if copy else None,
             identifier=stack.label,  # its log groups must carry it before it exists
             engine="postgres",
             engine_version=MAJOR,
@@ -149,7 +164,12 @@ class EncryptedRds(pulumi.ComponentResource):
             final_snapshot_identifier=f"{stack.label}-final" if stack.keep else None,
             enabled_cloudwatch_logs_exports=["postgresql", "upgrade"],
             tags=stack.tags(),
-            opts=pulumi.ResourceOptions(parent=self, protect=stack.keep, depends_on=logs),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=stack.keep,
+                depends_on=logs,
+                ignore_changes=["snapshot_identifier"],  # it says how a database began; another one would replace it with its studies
+            ),
         )
         self.address = instance.address
         self.secret_arn = instance.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn or "")

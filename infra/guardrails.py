@@ -71,6 +71,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:cloudwatch/logGroup:LogGroup": ("kmsKeyId",),
     "aws:ebs/volume:Volume": ("kmsKeyId",),
     "aws:rds/instance:Instance": ("kmsKeyId", "masterUserSecretKmsKeyId"),
+    "aws:rds/snapshotCopy:SnapshotCopy": ("kmsKeyId",),
     "aws:secretsmanager/secret:Secret": ("kmsKeyId",),
     "aws:sns/topic:Topic": ("kmsMasterKeyId",),
     "aws:sqs/queue:Queue": ("kmsMasterKeyId",),

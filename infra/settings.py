@@ -217,6 +217,19 @@ class Settings(_Model):
     backup_days: Annotated[int, Field(ge=1, le=35)] = Field(
         7, description="days for which the database can be restored to any moment", examples=["14"]
     )
+    restore_from: Annotated[
+        str,
+        AfterValidator(
+            _matching(
+                r"|[a-z](-?[a-z0-9])*|rds:[a-z](-?[a-z0-9])*|arn:aws:rds:[a-z0-9-]+:\d{12}:snapshot:[a-z0-9:-]+",
+                "must be the name or ARN of a database snapshot in this region, or empty",
+            )
+        ),
+    ] = Field(
+        "",
+        description="snapshot that a new stack's database begins with; an existing database takes no notice",
+        examples=["orthanc-prod-final"],
+    )
     keep: bool = Field(default=True, description="protect database, key, authorities and secrets from destruction", examples=["false"])
 
     # -- DICOM and web

@@ -50,7 +50,7 @@ def up(stack: str, options: list[str]) -> int:
     if said is not None and said.proven:
         print(f"The service is proven: {outputs['url']}")
         return 0
-    print("The release is not proven. On the host: sudo orthanc-host status (docs/aws.md, On the host).", file=sys.stderr)
+    print("The release is not proven. On the host: sudo orthanc-host status (docs/host.md, On the host).", file=sys.stderr)
     return 1
 
 

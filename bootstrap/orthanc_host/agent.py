@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -28,6 +29,7 @@ from orthanc_host.proof import Findings, Prober
 
 DONE, REFUSED, UNPROVEN = 0, 65, 69
 _KEEP_RELEASES = 4
+_TIMED = ("apply", "prove")
 
 
 class Agent:
@@ -56,6 +58,7 @@ class Agent:
         self.outside = ""  # … and whether that lies outside this host
         self.findings: Findings | None = None
         self.changed: set[str] = set()
+        self.durations: dict[str, float] = {}  # of what takes its time, in seconds; tries of one run added up
         self.instance = ""
 
     def run(self) -> int:
@@ -78,7 +81,10 @@ class Agent:
             for action in actions:
                 if action.kind == "end":
                     return self._end(action.detail)
-                state, seen = self._do(action, state, replace(seen, now=self.machine.now()))
+                begun = self.machine.now()
+                state, seen = self._do(action, state, replace(seen, now=begun))
+                if action.kind in _TIMED:
+                    self.durations[action.kind] = self.durations.get(action.kind, 0) + self.machine.now() - begun
                 store.save(self.machine, state)
 
     def _end(self, outcome: str) -> int:
@@ -259,6 +265,7 @@ class Agent:
             "ami": self._metadata("ami-id"),
             "versions": self._versions(),
             "seconds": round(self.machine.now() - self.begun, 1),
+            "durations": {what: round(seconds, 1) for what, seconds in sorted(self.durations.items())},
             "changed": sorted(self.changed),
         }
         if proof is not None and not proof.good:
@@ -276,11 +283,17 @@ class Agent:
         return line
 
     def _versions(self) -> dict[str, str]:
-        try:
-            told = json.loads(self.machine.run("docker", "version", "--format", '{"docker":{{json .Server.Version}}}'))
-            return {**told, "compose": self.machine.run("docker", "compose", "version", "--short").strip()}
-        except (Failed, ValueError):
-            return {}
+        """Of what this host runs beside the images, which the release pins."""
+        told = {"system": _named(self.machine.read(Path("/etc/os-release")) or "", "PRETTY_NAME")}
+        asked = {
+            "kernel": ("uname", "-r"),
+            "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
+            "compose": ("docker", "compose", "version", "--short"),
+        }
+        for what, command in asked.items():
+            with suppress(Failed):
+                told[what] = self.machine.run(*command).strip()
+        return told
 
     def _metrics(self, state: State, status: str) -> None:
         refused = self.wanted.sha256 in state.refused or bool(self.not_taken)
@@ -347,6 +360,12 @@ class Agent:
     @staticmethod
     def _say(text: str) -> None:
         print(text, flush=True)
+
+
+def _named(text: str, name: str) -> str:
+    """The value of one line NAME="VALUE" of os-release(5)."""
+    found = [line.partition("=")[2].strip('"') for line in text.splitlines() if line.startswith(f"{name}=")]
+    return found[0] if found else ""
 
 
 def _time(text: str) -> datetime:

@@ -20,7 +20,7 @@ from rehearsal.laboratory import Laboratory
 STACK = "try"
 GROUP = f"orthanc-{STACK}"
 LOGS = f"/orthanc/{STACK}/containers"
-USER_DATA = "#cloud-config\npackages: [docker]\nruncmd: [[sh, -c, 'echo told $((6 * 7))']]\n"
+USER_DATA = "#cloud-config\npackages: [docker.io]\nruncmd: [[sh, -c, 'echo told $((6 * 7))']]\n"
 RELEASE = b"a release " * 1000
 
 

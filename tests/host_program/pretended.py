@@ -155,7 +155,7 @@ class Pretended(Machine):
             return ""
         if command[:2] == ("docker", "inspect"):
             return json.dumps([self._inspected(name) for name in command[2:]])
-        return '{"docker": "25"}' if command[:2] == ("docker", "version") else ""
+        return {"docker": "25\n", "uname": "6.1\n"}.get(command[0], "")
 
     def _inspected(self, name: str) -> dict[str, Any]:
         state = {"Running": True, "Status": "running", "StartedAt": str(self.running[name]), "Health": {"Status": "healthy"}}

@@ -35,7 +35,8 @@ def test_the_first_run_brings_it_up_takes_the_address_and_tells(machine: Pretend
     assert machine.metrics["Proof"] == 1
     assert machine.metrics["StoredBytes"] == 10**9
     (line,) = machine.lines
-    assert (line["status"], line["ami"], line["versions"]["docker"]) == ("proven", "ami-1", "25")
+    assert (line["status"], line["ami"], line["versions"]["docker"], line["versions"]["kernel"]) == ("proven", "ami-1", "25", "6.1")
+    assert line["durations"].keys() == {"apply", "prove"}
 
 
 def test_files_belong_to_the_containers_that_read_them(machine: Pretended) -> None:

@@ -21,8 +21,9 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def found(kind: str, name: str = "") -> Resource:
-    """A resource of the prod stack, as the program makes it."""
-    return next(m.resource for m in deployed("prod").made if m.kind.endswith(f":{kind}") and name in m.name)
+    """A resource of the prod stack, or of one that was restored, as the program makes it."""
+    made = [*deployed("prod").made, *deployed("restored").made]
+    return next(m.resource for m in made if m.kind.endswith(f":{kind}") and name in m.name)
 
 
 def put(path: str, value: object) -> Change:
@@ -62,6 +63,7 @@ CASES: list[tuple[Callable[[str, Mapping[str, Any]], Iterator[str]], str, str, C
     (guardrails.encrypted, "Instance", "", put("storageEncrypted", False)),
     (guardrails.encrypted, "Instance", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "Instance", "", put("masterUserSecretKmsKeyId", None)),
+    (guardrails.encrypted, "SnapshotCopy", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "LogGroup", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "Secret", "", put("kmsKeyId", None)),
     (guardrails.encrypted, "Topic", "", put("kmsMasterKeyId", "alias/aws/sns")),

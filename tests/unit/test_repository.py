@@ -46,6 +46,8 @@ def test_make_alone_lists_every_target_that_people_use() -> None:
     [
         "laptop/prerequisites",
         ".ci/run",
+        "bootstrap/install.sh",
+        "bootstrap/orthanc-host.sh",
         "laptop/standins/nginx/nginx",
         "laptop/standins/postgres/docker-ensure-initdb.sh",
         "rehearsal/rootfs/boot",

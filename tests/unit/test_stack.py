@@ -18,6 +18,9 @@ from orthanc_host.decisions import Pointer
 from config_templates import places
 from infra.access import METRICS, WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
+from infra.host import USER_DATA_BYTES, user_data
+from infra.settings import Settings
+from infra.stack import Stack
 from tests.host_program.pretended import Pretended, agent
 from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request, web_certificate
 from tests.unit.test_settings import modality
@@ -36,6 +39,7 @@ SCENARIOS: Mapping[str, Mapping[str, object]] = {
     "dev": said("dev"),
     "prod": said("prod"),
     "many modalities": {**LEAST, "modalities": MANY},
+    "restored": {**LEAST, "restoreFrom": "orthanc-old-final"},
     "open": {**LEAST, "dicomCidrs": ["0.0.0.0/0"], "openToTheWorld": True},
     "renewing, own certificates": {
         **LEAST,
@@ -151,6 +155,16 @@ def test_what_is_kept_is_protected_and_nothing_of_dev_lingers() -> None:
     assert lost.one("s3/bucket")["forceDestroy"] is True
 
 
+def test_a_restored_database_begins_with_a_copy_of_the_snapshot_under_our_own_key() -> None:
+    stack = deployed("restored")
+    copy = stack.one("rds/snapshotCopy")
+    assert (copy["sourceDbSnapshotIdentifier"], copy["kmsKeyId"]) == ("orthanc-old-final", stack.one("rds/instance")["kmsKeyId"])
+    assert stack.one("rds/instance")["snapshotIdentifier"] == copy["targetDbSnapshotIdentifier"]
+    (instance,) = [m for m in stack.made if m.name == "database-instance"]
+    assert instance.options.ignore_changes == ["snapshot_identifier"], "another snapshot would replace a database with its studies"
+    assert not deployed("dev").of("rds/snapshotCopy")
+
+
 def test_the_database_is_reached_from_the_host_alone() -> None:
     stack = deployed("dev")
     rule = stack.of("vpc/securityGroupIngressRule")["database-from-host"]
@@ -188,6 +202,11 @@ def test_user_data_is_small_and_the_same_for_every_release() -> None:
     }
     assert "aarch64" in text
     assert "fc5d1371f1ec" in text
+
+
+def test_user_data_are_small_for_the_longest_names_too() -> None:
+    stack = Stack(name="a" * 30, region="ap-northeast-3", keep=True)
+    assert len(user_data(Settings.load({f"orthanc:{k}": json.dumps(v) for k, v in LEAST.items()}), stack)) < USER_DATA_BYTES
 
 
 def test_the_pointer_names_bucket_version_and_sha256() -> None:
