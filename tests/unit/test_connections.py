@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -10,9 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from jinja2 import UndefinedError
 
+from config_templates.model import fingerprint
+from infra import host
+from infra.certificates import end_of_life
 from infra.guardrails import _walk
-from tests.unit.recording import LEAST, REGION, ROOT, Recorder, certificate, deploy, is_secret
+from infra.tls import Pair
+from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, certificate, deploy, is_secret
 from tests.unit.test_settings import modality
 from tests.unit.test_stack import deployed, released
 
@@ -466,3 +472,64 @@ def test_a_modalitys_own_request_is_what_is_signed() -> None:
     signed = stack.of("index/locallySignedCert")["tls-outside-1-modality-CT1-2"]
     assert signed["certRequestPem"].startswith("-----BEGIN CERTIFICATE REQUEST-----")
     assert "tls-outside-1-modality-CT1-2" not in stack.of("index/privateKey")
+
+
+# -- what the host is told ------------------------------------------------------------------------------------------------
+
+
+def test_the_agent_is_told_what_it_can_ask_nobody() -> None:
+    told = json.loads(released(deployed("dev"))["host.json"])
+    ends = {name: end_of_life(certificate(made).certificate) for name, made in {"nginx/server": "tls-outside-1-server-1"}.items()}
+    assert told["expires"].items() >= ends.items()
+    assert "modality PROBE/1" in told["expires"]
+    assert {key: value for key, value in told.items() if key not in {"files", "expires"}} == {
+        "stack": "test",
+        "region": REGION,
+        "group": "orthanc-test",
+        "hook": "proven",
+        "metrics": "Orthanc",
+        "proven": "/orthanc/test/proven",
+        "log_group": "/orthanc/test/host",
+        "dicom_port": 11112,
+        "web_port": 443,
+        "aet": "ORTHANC",
+        "server_name": "192.0.2.10",
+        "address": {"ip": "192.0.2.10", "allocation": "eipalloc-1"},
+        "database": {
+            "host": "db.example.internal",
+            "port": 5432,
+            "name": "orthanc",
+            "user": "orthanc",
+            "secret": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!database-instance",
+            "authority_url": "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
+        },
+        "run_dir": "/run/orthanc",
+        "scratch_dir": "/var/lib/orthanc/scratch",
+        "directories": {"orthanc": [999, 999], "probe": [999, 999], "nginx": [101, 101], "agent": [0, 0]},
+    }
+
+
+def test_nginx_lets_in_each_certificate_in_force_as_whom_it_was_made_for() -> None:
+    conf = released(deployed("renewing, own certificates"))["nginx/nginx.conf"]
+    enrolled = dict(re.findall(r'^ +([0-9a-f]{40}) "(\w+)";$', conf, re.MULTILINE))
+    assert enrolled == {
+        fingerprint(certificate("tls-outside-1-host-1").certificate): "PROBE",
+        fingerprint(certificate("tls-outside-1-modality-CT1-1").certificate): "CT1",
+        fingerprint(certificate("tls-outside-1-modality-CT1-2").certificate): "CT1",
+    }
+
+
+def test_the_hosts_own_certificate_is_a_callers_and_no_servers() -> None:
+    assert deployed("dev").of("index/locallySignedCert")["tls-outside-1-host-1"]["allowedUses"] == ["digital_signature", "client_auth"]
+
+
+def test_a_key_that_the_site_brings_along_is_a_secret_from_the_start() -> None:
+    async def secret() -> bool:
+        return await Pair.given("certificate", "key").key.is_secret()
+
+    assert asyncio.run(secret())
+
+
+def test_a_name_that_the_first_boots_template_lacks_is_an_error_and_no_empty_text() -> None:
+    with pytest.raises(UndefinedError):
+        host._TEMPLATES.from_string("{{ nothing }}").render()
