@@ -69,6 +69,10 @@ rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, e
 docs: $(VENV)/dev ## write docs/settings.md anew from the Settings class
 	@$(VENV)/bin/python -m operations.reference
 
+.PHONY: mutants
+mutants: $(VENV)/dev ## break every line that keeps somebody out, one at a time: does a test notice? [ONLY=nginx]
+	@$(VENV)/bin/python -m tests.mutation $(if $(ONLY),--only "$(ONLY)")
+
 .PHONY: check
 check: $(VENV)/dev ## formatting, lint and types
 	@$(VENV)/bin/ruff format --check .

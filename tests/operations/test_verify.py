@@ -31,8 +31,8 @@ from operations.verify import exchange as exchanging
 from operations.verify.finding import SLOW_SECONDS, SOON_DAYS, URGENT_DAYS, Bad, latency
 from operations.verify.target import Login, Modality, Target, of_demo, of_stack
 from operations.verify.wire import TLS_1_1, TLS_1_2, takes_tls
+from tests.operations.served import PASSWORD, Served, authority, leaf, serving
 from tests.unit.recording import REGION, ROOT
-from tests.unit.served import PASSWORD, Served, authority, leaf, serving
 from tests.unit.test_settings import load
 
 
