@@ -32,11 +32,19 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
         "how patient nginx is with our own containers, and with modalities that images are sent to",
     ),
     (
-        _lines("nginx.conf.j2", "proxy_buffer_size", "proxy_set_header Connection", "worker_processes", "worker_connections", "http2"),
+        _lines(
+            "nginx.conf.j2",
+            "proxy_buffer_size",
+            "proxy_set_header Connection",
+            "worker_processes",
+            "worker_connections",
+            "http2",
+            "ssl_session_cache shared",
+        ),
         "how fast nginx is",
     ),
     (_lines("nginx.conf.j2", "map_hash_bucket_size", "default_type", "server_name", "proxy_max_temp_file_size"), "likewise"),
-    (r"nginx\.conf\.j2: .*-> .*(ipv6=on|so_keepalive=off|valid=\d000s|worker_rlimit_nofile \d+000)", "likewise"),
+    (r"nginx\.conf\.j2: .*-> .*(ipv6=on|backlog=\d+000|so_keepalive=off|valid=\d000s|worker_rlimit_nofile \d+000)", "likewise"),
     (r"nginx\.conf\.j2: .*-> .*preread_buffer_size \d+000k", "memory of nginx alone, which its container bounds"),
     (
         _lines("compose.yaml.j2", "mem_limit", "memswap_limit", "shm_size", "stop_signal", "stop_grace_period", "init", "restart"),
@@ -54,6 +62,14 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
 EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"autoescape", "jinja2's own default; said so that a reader, and ruff, see that it is meant"),
     (r"ec2\.Eip: without domain=", "AWS has had no other kind of address since EC2-Classic ended"),
+    (r"nginx\.conf\.j2: .*before_query>.* -> .*before_query", "'as much as there is without ?' begins at the beginning anyway"),
+    (r"nginx\.conf\.j2: 'default (\"\"|0);' removed", "a map's own default is the empty text, which `if` takes for false too"),
+    (r"nginx\.conf\.j2: '\"~\^(admin|0) .* -> '\"~(admin|0) ", "what is compared begins with one of three roles, or with 0 or 1"),
+    (r"_decoded / .*(without validate|True -> False)", "what is decoded more leniently hides a key no better"),
+    (r"host_is_replaced / int / hook\.get: 3600 -> 1800", "AWS takes either"),
+    (r"infra/guardrails\.py: .*int.*: 0 -> 1$", "stands for nothing said: either is too little"),
+    (r"infra/guardrails\.py: certificates_are_sound / int: 2048 -> 20481", "stands for nothing said, which is 2048: either is enough"),
+    (r"infra/guardrails\.py: watched / len / str: without or", "'None' is as short as nothing"),
     (r"infra/host\.py: .*update_default_version", "the group names its template's version by number; for people in the console"),
     (r"_security_group / sorted: without and m\.(address|port) is not None", "Settings takes both or neither; mypy wants to be told"),
 )

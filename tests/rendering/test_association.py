@@ -68,7 +68,9 @@ def test_a_certificate_that_is_not_enrolled_is_refused_before_anything_is_read(t
 
 def test_what_begins_otherwise_than_an_association_request_is_refused_at_its_first_byte(tmp_path: Path) -> None:
     for first in (b"\x00", b"\x02", b"G"):
-        told = _admitted(tmp_path, first, _request())
+        assert _admitted(tmp_path, first)["ended"] == ["denied"]
+    for pieces in ([b"\x02", _request()], [_request(kind=2)]):
+        told = _admitted(tmp_path, *pieces)
         assert told["ended"] == ["denied"]
         assert told["errors"] == ["association refused: the first bytes are no DICOM association request"]
 

@@ -12,7 +12,7 @@ import pytest
 from infra import guardrails
 from infra.guardrails import NOT_KNOWN, Resource, broken, broken_together
 from infra.stack import CONFIRMED, OPEN_TAG
-from tests.unit.test_guardrails import Change, changed, found, policy, put
+from tests.unit.test_guardrails import Change, changed, found, plus, policy, put
 from tests.unit.test_stack import deployed
 
 _TAGS = {"Name": "n", "orthanc:project": "orthanc", "orthanc:stack": "test", "orthanc:keep": "true"}
@@ -151,6 +151,13 @@ def test_keys_for_logging_in_are_refused_as_such_and_on_a_host() -> None:
     assert _said("aws:ec2/vpc:Vpc") == []
 
 
+def test_a_word_is_judged_where_it_has_its_meaning() -> None:
+    for props in ({"publiclyAccessible": True}, {"acl": "public-read"}, {"ingress": [{"fromPort": 443}]}, {"policy": "{}"}):
+        assert _said("aws:some/new:Thing", **props) == []
+    assert _said("aws:some/new:Thing", vpcEndpointType="Gateway") == []
+    assert _said("tls:some/new:Thing", algorithm="RSA", rsaBits=1024) == []
+
+
 # -- named, pinned, without secrets ---------------------------------------------------------------------------------------
 
 
@@ -161,7 +168,8 @@ def test_every_tag_is_needed_by_whatever_takes_tags(tag: str) -> None:
         assert _said(kind, tags=fewer) == _said(kind, tags={**_TAGS, tag: ""}) == ["tagged"]
         assert _said(kind, tags=[{"key": key, "value": value} for key, value in fewer.items()]) == ["tagged"]
         assert _said(kind, tags=[{"key": key, "value": value} for key, value in _TAGS.items()]) == []
-    assert _said("aws:ec2/route:Route", tags={}) == _said("tls:index/certRequest:CertRequest", tags={}) == []
+    for kind in ("aws:ec2/route:Route", "aws:s3/bucketPolicy:BucketPolicy", "aws:kms/alias:Alias", "tls:index/certRequest:CertRequest"):
+        assert _said(kind, tags={}) == []
 
 
 @pytest.mark.parametrize(
@@ -187,7 +195,8 @@ def test_a_release_that_is_not_rendered_yet_is_not_called_wrong() -> None:
 
 def test_a_key_or_password_is_found_wherever_it_lies_and_however_deep() -> None:
     key = "x\n-----BEGIN EC PRIVATE KEY-----\n"
-    for props in ({"a": key}, {"a": {"b": [1, {"c": key}]}}, {"a": ("x", key)}):
+    packed = base64.b64encode(b"\xff" + key.encode()).decode()
+    for props in ({"a": key}, {"a": {"b": [1, {"c": key}]}}, {"a": ("x", key)}, {"a": packed}):
         assert _said("aws:some/new:Thing", **props) == ["no_secret_in_plain"]
     for name in ("password", "Password", "masterPassword", "secretAccessKey", "token"):
         assert _said("aws:some/new:Thing", **{name: "x"}) == _said("aws:some/new:Thing", a={name: "x"}) == ["no_secret_in_plain"]
@@ -299,6 +308,13 @@ def test_the_key_lacks_no_action_that_somebody_needs(sid: str, action: str) -> N
     assert _fires(guardrails.key_lets_in, "Key", _statement(sid, lambda s: s["Action"].remove(action)))
 
 
+@pytest.mark.parametrize("action", ["kms:Put*", "kms:CreateAlias", "kms:DeleteAlias", "kms:ScheduleKeyDeletion"])
+def test_the_account_itself_administers_the_key_and_not_one_person_of_it(action: str) -> None:
+    without = _statement("Administer", lambda s: s["Action"].remove(action))
+    person = plus(Action=[action], Principal={"AWS": "arn:aws:iam::1:user/somebody"}, Resource="*")
+    assert _fires(guardrails.key_lets_in, "Key", _all(without, person))
+
+
 @pytest.mark.parametrize("service", ["rds.", "s3.", "secretsmanager."])
 def test_the_key_lacks_no_service_that_uses_it(service: str) -> None:
     def without(statement: dict[str, Any]) -> None:
@@ -324,6 +340,7 @@ def _principal(value: object) -> Callable[[dict[str, Any]], object]:
         ("Volumes", lambda s: s["Condition"].pop("ArnLike")),
         ("Volumes", lambda s: s["Condition"].pop("StringEquals")),
         ("AttachVolumes", lambda s: s["Condition"].pop("ArnLike")),
+        ("AttachVolumes", lambda s: s["Condition"].update(ArnLike={"aws:PrincipalArn": "arn:aws:iam::1:role/other"})),
         ("AttachVolumes", lambda s: s["Condition"].pop("StringEquals")),
         ("AttachVolumes", lambda s: s["Condition"].pop("Bool")),
     ],
@@ -466,6 +483,7 @@ def test_what_could_not_be_made_again_is_protected_where_the_stack_is_kept(kind:
 
 def test_what_can_be_made_again_needs_no_protection_and_only_awss_tags_say_what_is_kept() -> None:
     assert _together(_loose("aws:ec2/vpc:Vpc"), _loose("tls:index/privateKey:PrivateKey", "server")) == []
+    assert _together(_loose("aws:ec2/vpc:Vpc"), _loose("tls:index/certRequest:CertRequest", "x-authority")) == []
     assert _together(_loose("aws:ec2/vpc:Vpc", keep="false"), _loose("tls:index/selfSignedCert:SelfSignedCert", "x")) == []
 
 

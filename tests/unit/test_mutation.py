@@ -42,7 +42,7 @@ def test_a_mutant_is_one_change_that_can_be_read_and_python_stays_python(everyth
     for path, found in everything.items():
         texts = [(ROOT / path).read_text(encoding="utf-8"), *(mutant.text for mutant in found)]
         assert len(set(texts)) == len(texts), path
-        for text in texts[::10] if path.endswith(".py") else ():
+        for text in texts[::40] if path.endswith(".py") else ():
             ast.parse(text)
 
 
