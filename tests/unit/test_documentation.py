@@ -1,0 +1,382 @@
+"""README.md, CONTRIBUTING.md, docs/: links lead somewhere, what is named exists, each command is run by a test or called unproved."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from infra.monitoring import alarms
+from infra.settings import FIELDS
+from infra.stack import Stack
+from rehearsal import service, steps
+from tests.unit.recording import REGION, ROOT
+from tests.unit.test_settings import load
+from tests.unit.test_stack import deployed
+
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
+FENCE = re.compile(r"(?ms)^ *```(\w*)\n(.*?)^ *```$")
+# What pages name in words of their own: a placeholder of the reader's.
+PLACEHOLDER = re.compile(r"\b(STACK|NAME)\b")
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+@cache
+def tracked() -> frozenset[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return frozenset(name for name in listed.stdout.splitlines() if (ROOT / name).exists())
+
+
+@cache
+def code() -> str:
+    """Everything tracked but pages and this file, which makes names up."""
+    names = [name for name in sorted(tracked()) if not name.endswith(".md") and ROOT / name != Path(__file__)]
+    return "\n".join((ROOT / name).read_text(encoding="utf-8") for name in names)
+
+
+@cache
+def words() -> frozenset[str]:
+    return frozenset(re.findall(r"[A-Za-z_]\w*", code()))
+
+
+# -- links -----------------------------------------------------------------------------------------------------------------
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them from headings."""
+    titles = re.findall(r"(?m)^#+ (.*)$", FENCE.sub("", text))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(page: str, text: str) -> Iterator[str]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (ROOT / page).parent / path if path else ROOT / page
+        if path and not place.exists():
+            yield f"{target}: no such file"
+        elif anchor and anchor not in anchors(text if not path else place.read_text(encoding="utf-8")):
+            yield f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    assert list(broken_links(page, text_of(page))) == []
+
+
+def test_a_link_to_nowhere_is_found() -> None:
+    page = "See [a](aws.md), [b](aws.md#out), [c](gone.md), [d](aws.md#nowhere), [e](#here), [f](#there).\n\n## Here\n"
+    assert list(broken_links("docs/new.md", page)) == [
+        "gone.md: no such file",
+        "aws.md#nowhere: no such heading",
+        "#there: no such heading",
+    ]
+
+
+# -- names -----------------------------------------------------------------------------------------------------------------
+
+
+def exists(path: str) -> bool:
+    pattern = PLACEHOLDER.sub("*", path.rstrip("/"))
+    folders = {str(parent) for name in tracked() for parent in PurePosixPath(name).parents}
+    return any(fnmatch(name, pattern) for name in tracked() | folders)
+
+
+@cache
+def top() -> frozenset[str]:
+    return frozenset(PurePosixPath(name).parts[0] for name in tracked() if "/" in name)
+
+
+@cache
+def names_of_files() -> frozenset[str]:
+    return frozenset(PurePosixPath(name).name for name in tracked())
+
+
+@cache
+def makefile() -> tuple[frozenset[str], frozenset[str]]:
+    text = text_of("Makefile")
+    return frozenset(re.findall(r"(?m)^\.PHONY: (.*)$", text)), frozenset(re.findall(r"\$\(([A-Z_]+)\)", text))
+
+
+@cache
+def defined_tests() -> frozenset[str]:
+    return frozenset(re.findall(r"(?m)^def (test_\w+)", code()))
+
+
+@cache
+def kebabs() -> frozenset[str]:
+    stack = Stack(name="test", region=REGION, keep=False)
+    made = {made.name for scenario in ("dev", "prod") for made in deployed(scenario).made}
+    return frozenset({alarm.name for alarm in alarms(load(), stack)} | made)
+
+
+@cache
+def of_parameters_and_logs() -> frozenset[str]:
+    """What stands behind /orthanc/STACK/."""
+    stack = deployed("prod")
+    named = [p["name"] for kind in ("ssm/parameter", "cloudwatch/logGroup") for p in stack.of(kind).values()]
+    return frozenset(name.removeprefix("/orthanc/test/") for name in named if name.startswith("/orthanc/test/"))
+
+
+def unknown_path(span: str) -> str | None:
+    path = span.partition("::")[0]
+    if re.fullmatch(r"\.?[\w./-]+", path) and "/" in path and path.split("/")[0] in top():
+        return None if exists(path) else "no such path"
+    if re.fullmatch(r"[\w.-]+\.(py|md|j2|toml)|Pulumi\.\w+\.yaml", path):
+        known = any(fnmatch(name, PLACEHOLDER.sub("*", path)) for name in names_of_files())
+        return None if known else "no such file"
+    return None
+
+
+def unknown_make(command: str) -> str | None:
+    if not (found := re.match(r"make(( +[a-z-]+)*)(( +[A-Z_]+=\S+)*)", command)):
+        return None
+    targets, variables = makefile()
+    wrong = set(found[1].split()) - targets | set(re.findall(r"([A-Z_]+)=", found[3])) - variables - {"PYTHON"}
+    return f"the Makefile has no {', '.join(sorted(wrong))}" if wrong else None
+
+
+def unknown_word(span: str) -> str | None:
+    if found := re.fullmatch(r"([a-z]+[A-Z]\w*)(: .*)?", span):
+        return None if found[1] in {*FIELDS, *words()} else "no such setting"
+    if re.fullmatch(r"[A-Z][a-z]+([A-Z]\w*)*|[a-z]+(_[a-z]+)+|[A-Z]+(_[A-Z]+)+", span) and span not in ELSEWHERE:
+        return None if span in words() else "no such name in the code"
+    if re.fullmatch(r"[a-z]+(-[a-z0-9]+)+", span):
+        return None if span in kebabs() or span in code() else "no alarm, resource or name like this"
+    return None
+
+
+def is_module(name: str) -> bool:
+    return name in {"pytest", "venv"} or exists(name.replace(".", "/")) or exists(f"{name.replace('.', '/')}.py")
+
+
+# What a command may name: (how it is found, whether it exists, what it would be).
+IN_COMMANDS: tuple[tuple[str, Callable[[str], bool], str], ...] = (
+    (r"(?<![\w/])orthanc:([A-Za-z]\w+)", lambda key: key in {*FIELDS, "NAME"}, "setting"),
+    (r"/orthanc/[A-Z]+/(\w+)", lambda what: what in of_parameters_and_logs(), "parameter or log group"),
+    (r"pulumi stack output (\w+)", lambda what: what in deployed("dev").outputs, "output"),
+    (r"^(?:sudo )?orthanc-host ([a-z-]+)", lambda what: f'add_parser("{what}"' in text_of("bootstrap/orthanc_host/commands.py"), "command"),
+    (r"python -m ([a-z_.]+)", is_module, "module"),
+    (r"\b(test_\w+)\b(?!\.py)", lambda test: test in defined_tests(), "test"),
+    (r"(?<![\w/.])tests/[\w./]+(?!…)", exists, "path"),
+)
+
+
+def unknown_in_command(command: str) -> Iterator[str]:
+    for pattern, known, kind in IN_COMMANDS:
+        yield from (f"{name}: no such {kind}" for name in re.findall(pattern, command) if not known(name))
+
+
+# Names in backticks that belong to others, and why.
+ELSEWHERE: Mapping[str, str] = {
+    "ViewOnlyAccess": "a policy of AWS's",
+    "orthanc_database": "a volume: the project's name and the volume's, put together by compose",
+}
+
+
+def test_what_belongs_to_others_is_still_named() -> None:
+    assert set(ELSEWHERE) - {span for page in PAGES for span in spans_of(text_of(page))} == set()
+    assert set(ELSEWHERE) & words() == set()
+
+
+def unknown_steps(text: str) -> Iterator[str]:
+    """`enrol` and `renew` in `tests/host/test_service.py`; and the host's table in docs/trust.md."""
+    known = {"host/test_service": {s.__name__ for s in service.STEPS}, "engine/test_life": {s.__name__ for s in steps.STEPS}}
+    for spans, tier in re.findall(r"((?:`\w+`(?:,| and|,? or)?\s+)+)in\s+`tests/(host/test_service|engine/test_life)\.py`", text):
+        yield from (
+            f"{step}: no step of tests/{tier}.py"
+            for step in re.findall(r"\w+", re.sub(r"\b(and|or)\b", "", spans))
+            if step not in known[tier]
+        )
+    table = text.partition("## The host on AWS\n")[2].partition("\n## ")[0]
+    for proofs in re.findall(r"(?m)^\|.*\|([^|]*)\|$", table):
+        for step in re.findall(r"`(\w+)`", proofs):
+            if step not in known["host/test_service"]:
+                yield f"{step}: no step of tests/host/test_service.py"
+
+
+def spans_of(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+def unknown_names(text: str) -> Iterator[str]:
+    for span in spans_of(text):
+        for check in (unknown_path, unknown_make, unknown_word):
+            if why := check(span):
+                yield f"{span}: {why}"
+        yield from unknown_in_command(span)
+    for command in commands(text):
+        if why := unknown_make(command):
+            yield f"{command}: {why}"
+        yield from unknown_in_command(command)
+    yield from unknown_steps(text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_everything_that_is_named_exists(page: str) -> None:
+    assert list(unknown_names(text_of(page))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("`infra/gone.py`", "no such path"),
+        ("`test_gone.py`", "no such file"),
+        ("`Pulumi.stage.yaml`", "no such file"),
+        ("`make gone`", "the Makefile has no gone"),
+        ("`make up STAKC=dev`", "the Makefile has no STAKC"),
+        ("`pulumi config set orthanc:noSuch 1`", "no such setting"),
+        ("`noSuchSetting: 2`", "no such setting"),
+        ("`NoSuchMetric`", "no such name"),
+        ("`no_such_step`", "no such name"),
+        ("`no-such-alarm`", "no alarm"),
+        ("`/orthanc/STACK/gone`", "no such parameter"),
+        ("`pulumi stack output gone`", "no such output"),
+        ("`sudo orthanc-host gone`", "no such command"),
+        ("`python -m gone up`", "no such module"),
+        ("`enrol` and `gone` in `tests/host/test_service.py`", "gone: no step"),
+        ("## The host on AWS\n\n| claim | `gone` |\n", "gone: no step"),
+        ("```sh\n.venv/bin/python -m pytest tests/unit/test_settings.py::test_gone\n```\n", "no such test"),
+        ("```sh\nmake gone\n```\n", "the Makefile has no gone"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_found(text: str, why: str) -> None:
+    found = list(unknown_names(text))
+    assert [wrong for wrong in found if why in wrong], found
+
+
+# -- commands --------------------------------------------------------------------------------------------------------------
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a page's blocks, each in one line, without comments and what the shell does around them."""
+    found = []
+    for language, body in FENCE.findall(text):
+        if language not in {"", "sh"}:
+            continue
+        for line in _logical_lines(body):
+            bare = re.sub(r"(^|\s+)#.*", "", line).strip()
+            for command in bare.split(" && "):
+                inner = re.sub(r'^(for \w+ in |[A-Za-z]\w*=|)\$\(|^\(umask 077; |^\w+="[^"]*"$|^(done|cd .*)$', "", command).strip()
+                if inner:
+                    found.append(inner.removeprefix("sudo ").removesuffix(" &"))
+    return found
+
+
+def _logical_lines(body: str) -> Iterator[str]:
+    """Lines, joined where they end with a backslash or inside quotes."""
+    whole = ""
+    for line in body.splitlines():
+        whole = f"{whole} {line.strip()}" if whole else line.strip()
+        if whole.endswith("\\"):
+            whole = whole.removesuffix("\\").strip()
+        elif re.sub(r"\s#.*", "", whole).count("'") % 2 == 0:
+            yield whole
+            whole = ""
+    assert not whole, f"a quote is not closed: {whole}"
+
+
+RUN, FORM, UNPROVED = "run by", "form checked by", "unproved:"
+AWS_FORM = (FORM, "tests/unit/test_alarms.py::test_aws_knows_every_command_and_option_of_its_cli_that_a_page_uses")
+# Each command of a page: a pattern for it, and the test that runs it, or knows its form, or why none does. Each command has one row.
+PROOFS: Mapping[str, tuple[str, str]] = {
+    r"make": (RUN, "tests/unit/test_repository.py::test_make_alone_lists_every_target_that_people_use"),
+    r"make demo": (RUN, "tests/service/test_demo.py::test_a_second_demo_changes_nothing_and_sends_nothing"),
+    r"make demo-(enrol|strike) AET=.*": (RUN, "tests/service/test_demo.py::test_enrolling_and_striking_by_command"),
+    r"make (check|test)": (RUN, ".ci/run"),
+    r"make (check )?test-fast": (RUN, ".github/workflows/preview.yml"),
+    r"make verify": (RUN, "tests/service/test_verify.py::test_every_check_is_good_and_the_test_object_is_gone"),
+    r"make verify STACK=\w+": (RUN, "tests/host/test_service.py::verify"),
+    r"make up STACK=\w+": (RUN, "tests/host/test_service.py::enrol"),
+    r"make modality AET=\w+ STACK=\w+": (
+        RUN,
+        "tests/unit/test_modality.py::test_the_bundle_is_written_for_its_reader_alone_and_the_key_is_not_shown",
+    ),
+    r"\.venv/bin/python -m pytest tests/.*": (RUN, "tests/unit/test_repository.py::test_every_test_file_is_collected"),
+    r"\.venv/bin/python -m rehearsal stack": (RUN, "tests/engine/test_life.py"),
+    r"python3 -m venv \.venv|\.venv/bin/pip install -r requirements\.txt": (RUN, ".github/workflows/preview.yml"),
+    r"git clone <this repository> orthanc": (UNPROVED, "where it is published, this repository does not know"),
+    r"git pull|git diff .*": (UNPROVED, "git's own business"),
+    r"cp Pulumi\.prod\.yaml .*": (UNPROVED, "followed by an edit by hand"),
+    # -- pulumi
+    r"pulumi stack init .*": (UNPROVED, "rehearsed with a passphrase; with a key of KMS on no account yet"),
+    r"pulumi login s3://.*": (UNPROVED, "rehearsed with a folder; with a bucket on no account yet"),
+    r"pulumi config (set|rm) .*": (RUN, "tests/engine/test_rotation.py::test_settings_are_set_and_dropped_as_pages_say"),
+    r"pulumi preview --policy-pack policy": (RUN, "tests/engine/test_life.py::preview"),
+    r"pulumi preview --diff --policy-pack policy --stack STACK": (RUN, "tests/engine/test_life.py::enrol"),
+    r"pulumi up( --stack NEW)?": (RUN, "tests/engine/test_life.py::up"),
+    r"pulumi destroy": (RUN, "tests/engine/test_life.py::leave"),
+    r"pulumi stack --show-urns .*-authority\$'\); do": (RUN, "tests/engine/test_rotation.py::test_the_outside_authority_of_a_kept_stack"),
+    r"pulumi state unprotect .*": (RUN, "tests/engine/test_rotation.py::test_the_inside_authorities_of_a_kept_stack"),
+    r"pulumi stack --show-urns .*secrets-password-NAME\$'\)|pulumi up .*--replace .*|pulumi stack output passwords .*": (
+        RUN,
+        "tests/engine/test_rotation.py::test_a_web_password",
+    ),
+    # -- AWS: no account is at hand; options and operations are those that Amazon's own client knows
+    r"aws (autoscaling|cloudwatch|kms|logs|rds|secretsmanager|ssm) .*": AWS_FORM,
+    r"curl -sO https://truststore\.pki\.rds\.amazonaws\.com/.*": (UNPROVED, "not reachable where this is tested"),
+    r'psql "\$DATABASE" .*': (UNPROVED, "through a session into a real account's network"),
+    # -- others' programs
+    r"orthanc-host status": (RUN, "tests/host/test_service.py::operate"),
+    r"docker buildx imagetools inspect .*": (UNPROVED, "no registry is reachable where this is tested"),
+    r"echoscu .*": (RUN, "tests/service/test_exchange.py::test_dcmtk_echoes"),
+    r"(storescu|findscu) .*": (RUN, "tests/service/test_exchange.py::test_dcmtk_stores_and_finds_what_it_stored"),
+}
+
+
+def rows_for(command: str) -> list[str]:
+    return [pattern for pattern in PROOFS if re.fullmatch(pattern, command)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(text_of(page))])
+def test_every_command_is_run_by_a_test_or_called_unproved(page: str) -> None:
+    assert {command: rows_for(command) for command in commands(text_of(page)) if len(rows_for(command)) != 1} == {}
+
+
+def test_every_row_is_about_a_command_of_a_page() -> None:
+    used = {row for page in PAGES for command in commands(text_of(page)) for row in rows_for(command)}
+    assert set(PROOFS) - used == set()
+
+
+def proves(proof: str) -> bool:
+    """The test is there: a file, or one of its functions, or one of its steps."""
+    path, _, name = proof.partition("::")
+    if not exists(path):
+        return False
+    defined = {node.name for node in ast.parse(text_of(path)).body if isinstance(node, ast.FunctionDef)} if path.endswith(".py") else set()
+    stages: Mapping[str, tuple[Callable[..., str], ...]] = {
+        "tests/host/test_service.py": service.STEPS,
+        "tests/engine/test_life.py": steps.STEPS,
+    }
+    return not name or name in defined | {step.__name__ for step in stages.get(path, ())}
+
+
+def test_every_test_that_runs_a_command_exists() -> None:
+    assert [proof for how, proof in PROOFS.values() if how != UNPROVED and not proves(proof)] == []
+    assert not [reason for how, reason in PROOFS.values() if how == UNPROVED and len(reason) < 10]
+
+
+def test_a_command_that_nobody_runs_is_found() -> None:
+    page = "```sh\nmake up STACK=dev   # comment\nfrobnicate \\\n    --all\nKEY=$(aws kms create-key --query 'a b' --output text)\n```\n"
+    assert commands(page) == ["make up STACK=dev", "frobnicate --all", "aws kms create-key --query 'a b' --output text)"]
+    assert [len(rows_for(command)) for command in commands(page)] == [1, 0, 1]
+    assert not proves("tests/host/test_service.py::gone")
+    assert not proves("tests/unit/test_gone.py")
+    assert proves("tests/host/test_service.py::enrol")
+
+
+def test_no_page_is_left_out() -> None:
+    assert {str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")} <= set(PAGES)
+    assert all(Path(page).suffix == ".md" for page in PAGES)
