@@ -58,7 +58,7 @@ test: $(VENV)/dev ## all tests; installs Docker, dcmtk and Chromium where they a
 	@laptop/prerequisites docker peers browser registry -- $(VENV)/bin/python -m pytest
 
 .PHONY: test-fast
-test-fast: $(VENV)/dev ## the tests that need no container, in seconds
+test-fast: $(VENV)/dev ## the tests that need no container, in about a minute
 	@$(VENV)/bin/python -m pytest -m "not service and not engine and not host"
 
 .PHONY: rehearse
@@ -69,6 +69,10 @@ rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, e
 docs: $(VENV)/dev ## write docs/settings.md anew from the Settings class
 	@$(VENV)/bin/python -m operations.reference
 
+.PHONY: mutants
+mutants: $(VENV)/dev ## break every line that keeps somebody out, one at a time: does a test notice? [ONLY=nginx]
+	@$(VENV)/bin/python -m tests.mutation $(if $(ONLY),--only "$(ONLY)")
+
 .PHONY: check
 check: $(VENV)/dev ## formatting, lint and types
 	@$(VENV)/bin/ruff format --check .
@@ -76,16 +80,22 @@ check: $(VENV)/dev ## formatting, lint and types
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/yamllint --strict .
 
-$(VENV)/laptop: laptop/requirements.txt
+# A package whose installation was cut off would count as installed: where `unfinished` lies, the environment is made anew.
+define install
 	@laptop/prerequisites python
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@if [ ! -x $(VENV)/bin/python ] || [ -e $(VENV)/unfinished ]; then \
+	  rm -rf $(VENV) && mkdir $(VENV) && touch $(VENV)/unfinished && $(PYTHON) -m venv $(VENV); fi
 	@echo "    installing Python packages into $(VENV)"
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $(VENV)/unfinished
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $< || { \
+	  echo "error: Python packages could not be installed: see above. Connect to the internet, or make room, and try again." >&2; exit 1; }
+	@rm $(VENV)/unfinished
+endef
+
+$(VENV)/laptop: laptop/requirements.txt
+	$(install)
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt requirements.txt laptop/requirements.txt
-	@laptop/prerequisites python
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@echo "    installing Python packages into $(VENV)"
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(install)
 	@touch $@ $(VENV)/laptop

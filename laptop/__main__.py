@@ -1,60 +1,22 @@
-"""The laptop's commands; `make` calls them. Every error is one message that says what to do."""
+"""`python -m laptop COMMAND`; `make` calls it."""
 
 from __future__ import annotations
 
-import argparse
+import signal
 import sys
-
-from pydantic import ValidationError
-
-from laptop import demo
-from laptop.site import Enrolment
-from laptop.tell import Trouble, complaints
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m laptop", description="The imaging service on this machine.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("demo", help="bring the service up and send it a study")
-    up.add_argument("--dicom-port", type=int, help="11112 at first, then what it was")
-    up.add_argument("--web-port", type=int, help="8443 at first, then what it was")
-    enrol = commands.add_parser("enrol", help="let a modality in")
-    enrol.add_argument("aet")
-    enrol.add_argument("--may", default="store,find,move,get", help="of store, find, worklist, move, get (default: %(default)s)")
-    enrol.add_argument("--address", help="where it listens, if images may be sent to it")
-    enrol.add_argument("--port", type=int)
-    strike = commands.add_parser("strike", help="refuse a modality from now on")
-    strike.add_argument("aet")
-    commands.add_parser("logs", help="what happened lately")
-    commands.add_parser("down", help="stop it, keeping data")
-    commands.add_parser("clean", help="leave nothing behind")
-    said = parser.parse_args(arguments)
     try:
-        match said.command:
-            case "demo":
-                demo.run(demo.HOME, dicom_port=said.dicom_port, web_port=said.web_port)
-            case "enrol":
-                rights = tuple(filter(None, said.may.split(",")))
-                demo.enrol(demo.HOME, Enrolment(aet=said.aet, may=rights, address=said.address, port=said.port))
-            case "strike":
-                demo.strike(demo.HOME, said.aet)
-            case "logs":
-                demo.logs(demo.HOME)
-            case "down":
-                demo.stop(demo.HOME)
-            case "clean":
-                demo.clean(demo.HOME)
-    except ValidationError as error:
-        sys.stderr.write(f"\nerror: {complaints(error)}\n")
-        return 1
-    except (Trouble, OSError) as trouble:
-        sys.stderr.write(f"\nerror: {trouble}\n")
-        return 1
+        from laptop.commands import obey  # noqa: PLC0415 - its libraries take half a second to load: Ctrl-C is one line then, too
+
+        return obey(arguments)
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; run the same command again to go on where it stopped\n")
         return 130
-    return 0
 
 
 if __name__ == "__main__":
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal stops what was half-started, as Ctrl-C does
+        signal.signal(ending, signal.default_int_handler)
     sys.exit(main())

@@ -130,6 +130,12 @@ def expiry(certificate: str) -> datetime:
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
 
 
+def belong_together(pair: Pair) -> bool:
+    """Whether the certificate is the key's. Raises ValueError when one of them can't be read."""
+    key = serialization.load_pem_private_key(pair.key.encode(), password=None, unsafe_skip_rsa_key_validation=True)
+    return key.public_key() == x509.load_pem_x509_certificate(pair.certificate.encode()).public_key()
+
+
 def signed_by(certificate: str, authority: str) -> bool:
     """Whether `authority` has signed `certificate`."""
     leaf = x509.load_pem_x509_certificate(certificate.encode())

@@ -10,8 +10,8 @@ from base64 import b64encode
 from http.client import HTTPSConnection
 from pathlib import Path
 
-from laptop import study, tell
-from laptop.docker import attempt, check_engine, compose
+from laptop import preflight, study, tell
+from laptop.docker import check_engine, compose
 from laptop.images import forget_standins, obtain
 from laptop.peer import Peer
 from laptop.running import converge, down
@@ -36,16 +36,15 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
     site = Site.load(home)
     ports = {"dicom_port": dicom_port, "web_port": web_port}
     site = site.with_plan(**{name: port for name, port in ports.items() if port is not None})
-    _check_no_orphan(site)
     if DEMO_AET not in {m.aet for m in site.plan.modalities}:
         site = site.enrolled(Enrolment(aet=DEMO_AET))
+    preflight.check(site)
 
     tell.step("Images")
     images = obtain()
     tell.detail("stand-ins ('make demo-clean' forgets them and tries the registry again)" if images.standins else "the pinned ones")
 
     tell.step("Certificates, passwords and configuration")
-    site.service(images)  # refuses what does not fit together before it is written down
     site.save()
     tell.detail(f"in {site.home}: three authorities, and a certificate for each side of every connection")
 
@@ -71,16 +70,6 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
         tell.detail(line)
 
     _what_next(site, time.monotonic() - started)
-
-
-def _check_no_orphan(site: Site) -> None:
-    """A database of an earlier demo whose folder is gone would let nobody in: its password went with the folder."""
-    volume = f"{site.plan.project}_database"
-    if not site.has_password("database") and attempt("volume", "inspect", volume, seconds=30).returncode == 0:
-        raise Trouble(
-            f"Docker's volume {volume} holds studies of an earlier demo, but its password is not in {site.home}. "
-            f"Run this in the folder where that demo was made, or give its studies up: docker volume rm {volume}"
-        )
 
 
 def _store(peer: Peer) -> None:
@@ -150,28 +139,31 @@ def _how_to_trust(authority: Path) -> tuple[str, ...]:
 def enrol(home: Path, enrolment: Enrolment) -> None:
     """Let a modality in, while the service runs."""
     site = _existing(home).enrolled(enrolment)
-    images = obtain()
-    site.service(images)  # refuses what does not fit before anything is written
+    preflight.check(site)
     site.save()
-    converge(site, images)
+    converge(site, obtain())
     tell.detail(f"{enrolment.aet} may {', '.join(enrolment.may)}; its certificate and key are in {site.write_bundle(enrolment.aet)}")
 
 
 def strike(home: Path, aet: str) -> None:
     """Refuse a modality from now on; associations that are open end within the limit that the plan sets."""
-    site = _existing(home)
-    if aet not in {m.aet for m in site.plan.modalities}:
+    before = _existing(home)
+    preflight.check(before)
+    site = before.struck(aet)
+    site.save()
+    # Also when the plan does not know it: that may be the mark of a strike that was interrupted here.
+    if not converge(site, obtain()) and site == before:
         known = ", ".join(m.aet for m in site.plan.modalities) or "none"
         raise Trouble(f"no modality {aet} is enrolled here. Enrolled: {known}.")
-    site = site.struck(aet)
-    site.save()
-    converge(site, obtain())
     tell.detail(f"{aet} is refused from now on")
 
 
 def stop(home: Path) -> None:
     """Stop the containers; data and keys stay."""
     check_engine()
+    if not home.exists():
+        tell.detail("there is no demo here")
+        return
     down(Site.load(home))
     tell.detail(f"stopped; studies stay in Docker's volume, keys in {home}. 'make demo' starts it again.")
 
@@ -179,8 +171,8 @@ def stop(home: Path) -> None:
 def remove(home: Path) -> None:
     """Remove containers, studies and keys."""
     check_engine()
-    down(Site.load(home), forget_data=True)
-    if home.exists():
+    if home.exists():  # otherwise a service of this name is another folder's
+        down(Site.load(home), forget_data=True)
         forget(home)
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from laptop.tell import Trouble
+from laptop.tell import Trouble, failed
 
 
-def docker(*arguments: str, seconds: int = 600, stdin: str | None = None) -> str:
+def docker(*arguments: str, seconds: int = 600, stdin: str | None = None, folder: Path | None = None) -> str:
     """Run `docker` and return what it printed. Raises Trouble with its own words when it fails."""
-    done = attempt(*arguments, seconds=seconds, stdin=stdin)
+    done = attempt(*arguments, seconds=seconds, stdin=stdin, folder=folder)
     if done.returncode != 0:
-        raise Trouble(f"'docker {' '.join(arguments[:6])}' failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+        raise failed(f"'docker {' '.join(arguments[:6])}' failed", done.stderr or done.stdout)
     return done.stdout
 
 
-def attempt(*arguments: str, seconds: int = 600, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `docker`; the caller looks at the exit code."""
+def attempt(*arguments: str, seconds: int = 600, stdin: str | None = None, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `docker` (in `folder`: compose takes to a compose.yaml that lies there); the caller looks at the exit code."""
+    command = ["docker", *arguments]
     try:
-        return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False, input=stdin)
+        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, input=stdin, cwd=folder)
     except FileNotFoundError:
         raise Trouble(
             "docker is not installed. 'laptop/prerequisites docker' installs it on Debian and Ubuntu; elsewhere see docs.docker.com."
@@ -33,12 +35,13 @@ def attempt(*arguments: str, seconds: int = 600, stdin: str | None = None) -> su
 
 def check_engine() -> None:
     """Raise Trouble unless the engine answers and compose is there."""
-    info = attempt("info", "--format", "{{.ServerVersion}}", seconds=30)
-    if info.returncode != 0:
-        reason = info.stderr.strip().splitlines()[-1] if info.stderr.strip() else "no answer"
-        if "permission denied" in reason:
-            raise Trouble(f"you may not use Docker ({reason}). Join its group, 'sudo usermod -aG docker $USER', and log in again.")
-        raise Trouble(f"Docker Engine does not answer ({reason}). Start it: Docker Desktop, or 'sudo systemctl start docker'.")
+    asked = attempt("version", "--format", "{{.Server.Version}}", seconds=30)
+    if asked.returncode != 0:
+        if "permission denied" in asked.stderr:
+            raise failed("you may not use Docker", asked.stderr, "Join its group, 'sudo usermod -aG docker $USER', and log in again.")
+        if host := os.environ.get("DOCKER_HOST"):
+            raise failed("Docker Engine does not answer", asked.stderr, f"Start it, or unset DOCKER_HOST, which says {host}.")
+        raise failed("Docker Engine does not answer", asked.stderr, "Start it: Docker Desktop, or 'sudo systemctl start docker'.")
     compose = attempt("compose", "version", "--short", seconds=30)
     if compose.returncode != 0:
         raise Trouble("docker has no compose plugin (version 2 or newer). 'laptop/prerequisites docker' installs it on Debian and Ubuntu.")
@@ -52,6 +55,13 @@ def compose(folder: Path, *arguments: str, seconds: int = 600, stdin: str | None
 def container_id(folder: Path, service: str) -> str:
     """The id of the service's container, '' when there is none."""
     return compose(folder, "ps", "--all", "--quiet", service).strip()
+
+
+def running(project: str, service: str) -> str:
+    """The id of the service's container while it runs, else ''. Asked by labels: no compose.yaml has to be there, or whole."""
+    labels = ("project", project), ("service", service)
+    filters = [f"--filter=label=com.docker.compose.{key}={value}" for key, value in labels]
+    return docker("ps", "--quiet", "--no-trunc", "--filter=status=running", *filters).strip()
 
 
 def image_id(reference: str) -> str | None:

@@ -13,12 +13,18 @@ from tempfile import TemporaryDirectory
 from config_templates import pins
 from laptop import tell
 from laptop.docker import attempt, docker, image_id, remove_images
-from laptop.tell import Trouble
+from laptop.tell import failed
 
 _STANDINS = Path(__file__).parent / "standins"
 _DEBIAN = "trixie"
 # What docker says when there is no way to the registry; anything else (a wrong digest, a full disk) is no reason for stand-ins.
-_UNREACHABLE = re.compile(r"no such host|dial tcp|connection refused|network is unreachable|timeout|proxyconnect|TLS handshake")
+_UNREACHABLE = re.compile(
+    r"(?i)no such host|dial tcp|connection refused|network is unreachable|timeout|deadline exceeded|proxyconnect|TLS handshake|EOF$"
+)
+_NO_WAY_OUT = (
+    "no registry can be reached, and no stand-in could be built from Debian's packages",
+    "Connect this machine to the internet, make room if its disk is full, and run the same command again.",
+)
 _BASE = f"orthanc-standin-base:{_DEBIAN}"
 
 
@@ -46,7 +52,7 @@ def obtain() -> Images:
         if pulled.returncode != 0:
             reason = (pulled.stderr.strip().splitlines() or ["docker said nothing"])[-1]
             if not _UNREACHABLE.search(reason):
-                raise Trouble(f"the image {reference} could not be pulled: {reason}")
+                raise failed(f"the image {reference} could not be pulled", reason)
             tell.detail(f"no registry can be reached: {reason}")
             tell.detail("building stand-ins from Debian's packages instead: the same configuration, other versions, an older viewer")
             return _build(tuple(pinned))
@@ -66,11 +72,14 @@ def _build(names: tuple[str, ...]) -> Images:
     for name in names:
         tell.detail(f"building the stand-in for {name}")
         # The classic builder needs no plugin; the network is the machine's, so that its package mirror is found.
-        docker(
-            *("build", "--quiet", "--network", "host", "--build-arg", f"BASE={_BASE}"),
+        built = attempt(
+            *("build", "--quiet", "--force-rm", "--network", "host", "--build-arg", f"BASE={_BASE}"),
             *("--tag", _tag(name), str(_STANDINS / name)),
             seconds=1800,
         )
+        if built.returncode != 0:
+            what, remedy = _NO_WAY_OUT
+            raise failed(what, built.stdout + built.stderr, remedy)
         ids[name] = image_id(_tag(name)) or ""
     return Images(**ids, standins=True)
 
@@ -87,17 +96,16 @@ def build_debian(suite: str, tag: str) -> None:
     """A minimal Debian as an image, from the machine's own package mirror. Needs debootstrap, and root for its chroot."""
     prepared = subprocess.run([str(Path(__file__).parent / "prerequisites"), "debootstrap"], capture_output=True, text=True, check=False)
     if prepared.returncode != 0:
-        raise Trouble(
-            "no image registry can be reached, and stand-ins can only be built on Debian or Ubuntu "
-            f"({prepared.stderr.strip().removeprefix('error: ')}). Connect to the internet and run 'make demo' again."
-        )
+        what = "no image registry can be reached, and stand-ins can only be built on Debian or Ubuntu"
+        raise failed(what, prepared.stderr, "Connect this machine to the internet, and run the same command again.")
     become_root = [] if os.geteuid() == 0 else ["sudo"]
     with TemporaryDirectory(prefix="orthanc-base-") as folder:
         root = Path(folder) / "root"
         tell.detail(f"making a minimal Debian {suite} with debootstrap{'' if not become_root else ' (as root, by sudo)'}")
+        # Root's files have to be gone however it ends: whoever runs this could not remove them.
         script = (
-            f"PATH=$PATH:/usr/sbin:/sbin debootstrap --variant=minbase {suite} '{root}' {_mirror()} >&2 "
-            f"&& tar -C '{root}' -c . ; status=$?; rm -rf '{root}'; exit $status"
+            f"trap \"rm -rf --one-file-system '{root}'\" EXIT; trap 'exit 130' HUP INT TERM; "
+            f"PATH=$PATH:/usr/sbin:/sbin debootstrap --variant=minbase {suite} '{root}' {_mirror()} >&2 && tar -C '{root}' -c ."
         )
         log = Path(folder) / "log"
         with (
@@ -107,7 +115,8 @@ def build_debian(suite: str, tag: str) -> None:
             imported = subprocess.run(["docker", "import", "-", tag], stdin=bootstrap.stdout, capture_output=True, text=True, check=False)
         if bootstrap.returncode != 0 or imported.returncode != 0:
             remove_images([tag])
-            raise Trouble(f"no stand-in could be built: {imported.stderr}{log.read_text(errors='replace')[-600:]}")
+            what, remedy = _NO_WAY_OUT
+            raise failed(what, f"{imported.stderr}\n{log.read_text(errors='replace')}", remedy)
 
 
 def _mirror() -> str:

@@ -18,7 +18,7 @@ import secrets
 import shutil
 import socket
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,7 +84,7 @@ class Site:
         if not path.exists():
             return cls(home, Plan())
         try:
-            return cls(home, Plan.model_validate_json(path.read_text(encoding="utf-8")))
+            return cls(home, Plan.model_validate_json(path.read_bytes()))
         except ValidationError as error:
             raise Trouble(f"{path} can't be used: {complaints(error)}. Mend it, or remove it to begin anew.") from None
 
@@ -112,7 +112,10 @@ class Site:
     def taken(self) -> Mapping[str, str]:
         """The digests of the files that the running containers have taken; empty before the first time."""
         path = self.home / "taken.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        except ValueError:  # as if nothing had been taken: all is taken once more
+            return {}
 
     def take(self, digests: Mapping[str, str]) -> None:
         write(self.home / "taken.json", json.dumps(digests, indent=2, sort_keys=True))
@@ -156,7 +159,9 @@ class Site:
         path = self._password_file(name)
         if not path.exists():
             write(path, "".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(32)))
-        return path.read_text(encoding="utf-8")
+        if not (kept := path.read_text(encoding="utf-8")):
+            raise Trouble(f"{path} is empty. Restore it from a copy; without one, 'make demo-clean' gives up the studies and begins anew.")
+        return kept
 
     def _stored(self, name: str) -> Pair | None:
         folder = self.home / "keys"
@@ -164,8 +169,14 @@ class Site:
         crt, key = folder / f"{name}.crt", folder / f"{name}.key"
         if not (crt.exists() and key.exists()):
             return None
-        pair = Pair(certificate=crt.read_text(encoding="utf-8"), key=key.read_text(encoding="utf-8"))
-        return pair if certificates.expiry(pair.certificate) - datetime.now(UTC) > _RENEW_BEFORE else None
+        try:
+            pair = Pair(certificate=crt.read_text(encoding="utf-8"), key=key.read_text(encoding="utf-8"))
+            # A renewal that was cut off between its two files leaves a new certificate beside the old key.
+            usable = certificates.belong_together(pair) and certificates.expiry(pair.certificate) - datetime.now(UTC) > _RENEW_BEFORE
+        except ValueError:
+            remedy = "Restore them from a copy, or remove both: new ones are made then, which whoever trusts the old ones has to be given"
+            raise Trouble(f"{crt} or {key.name} is damaged. {remedy}.") from None
+        return pair if usable else None
 
     def _keep(self, name: str, pair: Pair) -> Pair:
         write(self.home / "keys" / f"{name}.crt", pair.certificate)
@@ -182,8 +193,12 @@ class Site:
 
     # -- what the containers get --------------------------------------------------------------------------------------
 
-    def service(self, images: Images) -> Service:
+    def fingerprint(self, aet: str, number: int) -> str:
+        return fingerprint(self.modality(aet, number).certificate)
+
+    def service(self, images: Images, fingerprint_of: Callable[[str, int], str] | None = None) -> Service:
         """The plan as the values that the files are rendered from. Raises Trouble when they don't fit together."""
+        fingerprint_of = fingerprint_of or self.fingerprint
         accounts = container_accounts()
         try:
             return Service(
@@ -204,7 +219,7 @@ class Site:
                         may=m.may,
                         address=m.address,
                         port=m.port,
-                        certificates=tuple(fingerprint(self.modality(m.aet, number).certificate) for number in m.certificates),
+                        certificates=tuple(fingerprint_of(m.aet, number) for number in m.certificates),
                     )
                     for m in self.plan.modalities
                 ),
@@ -212,7 +227,8 @@ class Site:
                 limits=self.plan.limits,
             )
         except ValidationError as error:
-            raise Trouble(f"{self.home / 'site.json'}: {complaints(error)}") from None
+            remedy = "Mend the file, or what was asked for, and run the same command again"
+            raise Trouble(f"{self.home / 'site.json'} does not fit together: {complaints(error)}. {remedy}.") from None
 
     def secret_files(self) -> Mapping[str, str]:
         """What lies beside the rendered files in the run directories: see places.SECRETS."""
@@ -319,10 +335,10 @@ def placed(site: Site) -> Mapping[str, str]:
     for directory in places.MOUNTS:
         folder = site.run / directory
         for path in sorted(folder.iterdir()) if folder.exists() else ():
-            found[f"{directory}/{path.name}"] = path.read_text(encoding="utf-8")
+            found[f"{directory}/{path.name}"] = path.read_text(encoding="utf-8", errors="replace")
     compose = site.home / "compose.yaml"
     if compose.exists():
-        found["compose.yaml"] = compose.read_text(encoding="utf-8")
+        found["compose.yaml"] = compose.read_text(encoding="utf-8", errors="replace")
     return found
 
 

@@ -9,7 +9,20 @@ from pydantic_core import ErrorDetails
 
 
 class Trouble(Exception):  # noqa: N818 - it is what users read, not a fault of the program
-    """Something the user can mend: what went wrong, why, and what to do, in one message."""
+    """Something the user can mend: what went wrong, why, and what to do, in one line.
+
+    What programs said about it at length goes along as a note, and is shown before that line.
+    """
+
+
+def failed(what: str, said: str, remedy: str = "Mend that, and run the same command again.") -> Trouble:
+    """A Trouble whose reason is what a program said last: apt's and debootstrap's errors ("E: ..."), or else its last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
+    reason = next((line for line in reversed(lines) if line.startswith("E: ")), lines[-1])
+    trouble = Trouble(f"{what} ({reason.rstrip('.')}). {remedy}")
+    if len(lines) > 1:
+        trouble.add_note("\n".join(lines)[-2000:])
+    return trouble
 
 
 def step(text: str) -> None:

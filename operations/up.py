@@ -32,7 +32,7 @@ def up(stack: str, options: list[str]) -> int:
 def _up(stack: str, options: list[str]) -> int:
     plan = Plan.read(stack, _pulumi("config", "--json", "--stack", stack), _pulumi("stack", "export", "--stack", stack))
     if found := list(problems(plan, lambda service: boto3.client(service, region_name=plan.region))):
-        raise Trouble("nothing was made yet.\n" + "\n".join(found))
+        raise Trouble("AWS would stop this halfway, so nothing was begun.\n" + "\n".join(found))
     code = subprocess.call(["pulumi", "up", "--stack", stack, *options])
     if code != 0:
         return code

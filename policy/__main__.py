@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def known(props: Any) -> Any:
     """Plain data from the engine's proxies, which raise when a preview can't know a value yet."""
     if isinstance(props, Mapping):
         return {key: _known_item(props, key) for key in props}
-    if isinstance(props, list):
+    if isinstance(props, Sequence) and not isinstance(props, str):  # the engine's lists are none of Python's
         return [_known_item(props, n) for n in range(len(props))]
     return props
 

@@ -46,7 +46,7 @@ def main() -> int:
             print(f"\n{act.capitalize()}: {ACTS[act]}\n", flush=True)
             play(act)
     except (RehearsalError, Trouble) as error:
-        print(f"rehearsal: {error}", file=sys.stderr)
+        print(*getattr(error, "__notes__", ()), f"rehearsal: {error}", sep="\n", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nrehearsal: stopped; nothing of it is left.", file=sys.stderr)

@@ -123,6 +123,12 @@ def test_nginx_reads_what_is_mounted_and_lets_its_connections_end(service: Servi
 
 
 @every_scenario
+def test_orthanc_is_started_as_its_image_does_and_its_log_passes_the_filter(service: Service) -> None:
+    filtered = f"exec /docker-entrypoint.sh /tmp/orthanc.json > >(exec sed -u -E -f {places.MOUNTS['probe'][1]}/log.sed) 2>&1"
+    assert containers_of(service)["orthanc"]["entrypoint"] == ["bash", "-c", filtered]
+
+
+@every_scenario
 def test_orthancs_health_check_is_the_probe_that_reaches_the_database(service: Service) -> None:
     seen = places.MOUNTS["probe"][1]
     assert containers_of(service)["orthanc"]["healthcheck"]["test"] == ["CMD", "python3", f"{seen}/probe.py", "health"]
@@ -263,6 +269,7 @@ def test_the_laptops_database_is_on_internal_networks_alone(service: Service) ->
         assert "database" not in parsed["networks"]
         assert "volumes" not in parsed
         return
+    assert parsed["volumes"].keys() == {"database"}
     assert set(parsed["services"]["postgres"]["networks"]) == {"database", "no-metadata"}
     assert parsed["networks"]["no-metadata"]["internal"] is True
     assert parsed["networks"]["database"]["internal"] is True

@@ -252,6 +252,30 @@ def test_nobody_can_hold_the_gateway_by_being_slow_or_by_many_connections(servic
     assert nginx.one("worker_shutdown_timeout").args == (f"{limits.old_worker_seconds}s",)
 
 
+def _seconds(time: str) -> int:
+    return int(time[:-1]) * {"s": 1, "m": 60, "h": 3600}[time[-1]]
+
+
+@every_scenario
+def test_a_slow_browser_is_given_up_soon_before_it_is_known_and_within_minutes_after(service: Service) -> None:
+    web = _web(gateway(service))
+    assert _seconds(web.one("client_header_timeout").args[0]) <= 10
+    assert _seconds(web.one("client_body_timeout").args[0]) <= 300
+    assert _seconds(web.one("send_timeout").args[0]) <= 300
+    (posted,) = (location for location in web.all("location") if location.args[0] == "~")
+    assert _seconds(posted.one("client_body_timeout").args[0]) <= 10
+
+
+@every_scenario
+def test_docker_asks_whether_nginx_answers_and_no_log_is_filled_with_it(service: Service) -> None:
+    (alive,) = (server for server in gateway(service).all("http", "server") if _port(server) == places.GATEWAY_ALIVE_PORT)
+    assert [(child.name, child.args) for child in alive.inner] == [
+        ("listen", (f"127.0.0.1:{places.GATEWAY_ALIVE_PORT}",)),
+        ("access_log", ("off",)),
+        ("return", ("204",)),
+    ]
+
+
 @every_scenario
 def test_there_are_file_handles_for_both_ends_of_every_connection(service: Service) -> None:
     nginx = gateway(service)
@@ -271,7 +295,7 @@ def _answer(nginx: Block, user: str, request: str, fetched_from: str = "") -> in
     forbidden = look_up(_table(nginx, "http", "$forbidden"), f"{role} {looks}")
     foreign = look_up(_table(nginx, "http", "$foreign"), f"{looks} {fetched_from}")
     disguised = look_up(_table(nginx, "http", "$disguised"), request.partition(" ")[2])
-    return 403 if "1" in (forbidden, foreign, disguised) else 200
+    return 403 if any(value not in {"", "0"} for value in (forbidden, foreign, disguised)) else 200  # what `if` takes for false
 
 
 def test_the_conditions_of_the_web_page_are_the_ones_that_are_judged_here() -> None:
@@ -324,6 +348,9 @@ _CHANGING = (
     "POST /tools%2ffind",
     "OPTIONS /",
     "GETX /",
+    "FORGET /",
+    "AHEAD /",
+    "COMPOST /tools/find",
     "",
 )
 
@@ -389,6 +416,7 @@ def test_the_web_page_is_passed_to_orthanc_under_the_name_in_its_certificate(ser
     assert location.pairs("set")["$orthanc"] == places.ORTHANC_HOST
     assert location.one("proxy_pass").args == (f"https://$orthanc:{places.ORTHANC_HTTPS_PORT}",)
     assert location.one("proxy_ssl_name").args == (places.ORTHANC_HOST,)
+    assert location.one("proxy_ssl_server_name").args == ("on",)
     assert location.one("proxy_ssl_trusted_certificate").args == ("/etc/gateway/orthanc-authority.crt",)
 
 
@@ -429,6 +457,7 @@ def test_orthancs_own_refusals_are_slowed_too_and_a_browser_asks_for_the_passwor
     nginx = gateway(service)
     assert _page(nginx).one("proxy_intercept_errors").args == ("on",)
     (login,) = (location for location in _web(nginx).all("location") if location.args == ("@login",))
+    assert login.one("limit_req").args == ("zone=failures", "burst=20")
     assert login.one("limit_req_status").args == ("429",)
     assert login.pairs("add_header")["WWW-Authenticate"].startswith("Basic ")
     assert login.one("try_files").args[-1] == "=401"

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import ssl
+import subprocess
+import warnings
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from config_templates import render
+from config_templates import places, render
+from laptop import certificates
+from laptop.certificates import Pair, Profile
 from tests.rendering.scenarios import SCENARIOS
 
 _WANTED = {"CT": {"AET": "CT", "AllowStore": True}, "MR": {"AET": "MR", "AllowStore": False}}
@@ -78,6 +88,128 @@ def test_what_goes_wrong_is_one_line_and_a_status(tmp_path: Path, capsys: pytest
     assert probe.main(["other"]) == 2
 
 
+# -- its connection, to something that answers as Orthanc does ----------------------------------------------------------
+
+
+class _Answers(BaseHTTPRequestHandler):
+    asked: ClassVar[list[tuple[str, str, str, str]]] = []
+    status: ClassVar[int] = 200
+    answer: ClassVar[bytes] = b"{}"
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        self.asked.append((self.command, self.path, self.headers["Authorization"], body))
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    do_GET = do_PUT = do_DELETE = _serve  # noqa: N815 - the library's names
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(HTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that was refused is no news."""
+
+
+@dataclass
+class _Neighbourhood:
+    """Two authorities, what each signed, and a server on loopback that shows `shown` and asks for a certificate of the inside one."""
+
+    folder: Path
+    orthanc: Pair = field(default_factory=lambda: certificates.make_authority("orthanc", "ecdsa"))
+    inside: Pair = field(default_factory=lambda: certificates.make_authority("inside", "ecdsa"))
+
+    def pair(self, authority: Pair, name: str) -> Pair:
+        return certificates.issue(authority, name, Profile(kind="ecdsa", usages=("server", "client"), names=(name,), days=30))
+
+    def probe(self, server: HTTPServer) -> ModuleType:
+        probe = ModuleType("probe")
+        text = render(SCENARIOS["none"])["probe/probe.py"]
+        probe.__file__ = str(self.folder / "probe.py")
+        exec(compile(text, probe.__file__, "exec"), vars(probe))  # noqa: S102 - our own file, as it is delivered
+        vars(probe)["PORT"] = server.server_address[1]
+        own = self.pair(self.inside, "probe.inside")
+        for name, content in {
+            "orthanc-authority.crt": self.orthanc.certificate,
+            "inside-authority.crt": self.inside.certificate,
+            "probe.crt": own.certificate,
+            "probe.key": own.key,
+            "password": "hunter2\n",
+        }.items():
+            (self.folder / name).write_text(content, encoding="utf-8")
+        return probe
+
+    @contextmanager
+    def serving(self, shown: Pair, latest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> Iterator[HTTPServer]:
+        (self.folder / "shown.pem").write_text(shown.certificate + shown.key, encoding="utf-8")
+        (self.folder / "callers.pem").write_text(self.inside.certificate, encoding="utf-8")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / "shown.pem")
+        context.load_verify_locations(self.folder / "callers.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = latest
+        with _Server(("127.0.0.1", 0), _Answers) as server:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+            thread.start()
+            yield server
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def neighbourhood(tmp_path: Path) -> _Neighbourhood:
+    _Answers.asked, _Answers.status, _Answers.answer = [], 200, b"{}"
+    return _Neighbourhood(tmp_path)
+
+
+def test_orthanc_is_asked_with_the_probes_certificate_name_and_password(neighbourhood: _Neighbourhood) -> None:
+    with neighbourhood.serving(neighbourhood.pair(neighbourhood.orthanc, places.ORTHANC_HOST)) as server:
+        probe = neighbourhood.probe(server)
+        _Answers.answer = b'{"CT": {}}'
+        assert probe.call("GET", "/modalities?expand") == {"CT": {}}
+        _Answers.answer = b" "
+        assert probe.call("PUT", "/modalities/CT", {"AET": "CT"}) is None
+        assert probe.main(["health"]) == 0
+    basic = "Basic " + b64encode(b"probe:hunter2").decode()
+    assert _Answers.asked == [
+        ("GET", "/modalities?expand", basic, ""),
+        ("PUT", "/modalities/CT", basic, '{"AET": "CT"}'),
+        ("GET", "/changes?last", basic, ""),
+    ]
+
+
+def test_an_orthanc_that_refuses_or_breaks_off_is_not_well(neighbourhood: _Neighbourhood, capsys: pytest.CaptureFixture[str]) -> None:
+    with neighbourhood.serving(neighbourhood.pair(neighbourhood.orthanc, places.ORTHANC_HOST)) as server:
+        probe = neighbourhood.probe(server)
+        for status in (401, 500, 199):
+            _Answers.status = status
+            assert probe.main(["health"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[:2] == [f"health: Orthanc answered {status} to GET /changes?last" for status in (401, 500)]
+
+
+def test_whoever_shows_a_certificate_of_another_authority_gets_no_password(neighbourhood: _Neighbourhood) -> None:
+    with neighbourhood.serving(neighbourhood.pair(neighbourhood.inside, places.ORTHANC_HOST)) as server:
+        assert neighbourhood.probe(server).main(["health"]) == 1
+    assert _Answers.asked == []
+
+
+def test_whoever_shows_a_certificate_for_another_name_gets_no_password(neighbourhood: _Neighbourhood) -> None:
+    with neighbourhood.serving(neighbourhood.pair(neighbourhood.orthanc, "other.inside")) as server:
+        assert neighbourhood.probe(server).main(["health"]) == 1
+    assert _Answers.asked == []
+
+
 def test_orthancs_certificate_is_verified_under_its_name() -> None:
     text = render(SCENARIOS["none"])["probe/probe.py"]
     assert 'ssl.create_default_context(cafile=str(HOME / "orthanc-authority.crt"))' in text
@@ -86,3 +218,24 @@ def test_orthancs_certificate_is_verified_under_its_name() -> None:
     assert "check_hostname" not in text
     assert "verify_mode" not in text
     assert "unverified" not in text
+
+
+# -- the log's filter -----------------------------------------------------------------------------------------------------
+
+
+def _filtered(tmp_path: Path, log: str) -> str:
+    (tmp_path / "log.sed").write_text(render(SCENARIOS["none"])["probe/log.sed"], encoding="utf-8")
+    command = ["sed", "-u", "-E", "-f", str(tmp_path / "log.sed")]
+    return subprocess.run(command, input=log, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_id_of_a_patient_is_withheld_from_the_log_and_what_follows_it_up_to_orthancs_next_line(tmp_path: Path) -> None:
+    own = "E1124 03:05:23.204963 MAIN main.cpp:7] "
+    log = f"{own}before\n{own}Store has failed: PatientID=4711\nDOE^JANE\nPatientID=4712\n{own}after\n{own}PatientID=4713\n{own}end\n"
+    withheld = f"{own}Store has failed: PatientID=(withheld)\n(withheld)\n(withheld)\n"
+    assert _filtered(tmp_path, log) == f"{own}before\n{withheld}{own}after\n{own}PatientID=(withheld)\n{own}end\n"
+
+
+def test_what_only_looks_like_a_line_of_orthancs_stays_withheld(tmp_path: Path) -> None:
+    for forged in ("E1124 DOE", "e1124 03:05:23", " E1124 03:05:23", "E1124 3:05:23", "DOE E1124 03:05:23"):
+        assert _filtered(tmp_path, f"PatientID=4711\n{forged}\n").splitlines()[1:] == ["(withheld)"]

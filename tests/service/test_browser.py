@@ -1,4 +1,7 @@
-"""What a person sees: Chromium, with the authority trusted and nothing overridden."""
+"""What a person sees: Chromium, with the authority trusted and nothing overridden.
+
+The pictures in docs/images are made here: UPDATE_SCREENSHOTS=1 .venv/bin/python -m pytest tests/service/test_browser.py
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,24 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
 
 from laptop import study
 from tests.service.stack import WEB_PORT, Stack, eventually
 
 PAGE = f"https://localhost:{WEB_PORT}"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+LARGEST_PICTURE = 150_000  # bytes: what a page of documentation may carry
 # Without these, Chromium looks for its maker's hosts at every start.
 QUIET = (
     *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -34,14 +43,23 @@ def open_browser(home: Path, monkeypatch: pytest.MonkeyPatch) -> webdriver.Chrom
     options = Options()
     for argument in (*QUIET, f"--user-data-dir={home / 'profile'}"):
         options.add_argument(argument)
-    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    opened = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    opened.set_script_timeout(60)
+    return opened
 
 
 def log_in(browser: webdriver.Chrome, user: str, password: str) -> None:
-    """As if the browser's password window had been filled in."""
-    login = base64.b64encode(f"{user}:{password}".encode()).decode()
-    browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"Authorization": f"Basic {login}"}})
+    """Fill in the browser's own login. It keeps the password and answers with it wherever the page is asked for one."""
+    browser.get(f"https://{user}:{password}@localhost:{WEB_PORT}/system")
+    browser.get(f"{PAGE}/")  # an address without a password in it: scripts of the other kind may not ask for anything
+
+
+def ask(browser: webdriver.Chrome, method: str, path: str) -> int:
+    """The status of a request that a script of the open page makes."""
+    script = "fetch(arguments[1], {method: arguments[0]}).then(answer => arguments[2](answer.status), error => arguments[2](String(error)))"
+    status = browser.execute_async_script(script, method, path)
+    assert isinstance(status, int), status
+    return status
 
 
 @pytest.fixture
@@ -59,13 +77,31 @@ def browser(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     opened.quit()
 
 
-def test_chromium_accepts_the_certificate_and_shows_studies_and_an_image(stack: Stack, browser: webdriver.Chrome) -> None:
+@pytest.fixture
+def picture(browser: webdriver.Chrome, tmp_path: Path) -> Callable[[str], None]:
+    """Keeps what the browser shows, for the documentation when UPDATE_SCREENSHOTS is set."""
+    folder = IMAGES if os.environ.get("UPDATE_SCREENSHOTS") else tmp_path
+
+    def keep(name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        size = {"x": 0, "y": 0, "width": 1200, "height": 660, "scale": 0.6}
+        shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": size})
+        (folder / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+        assert (folder / f"{name}.png").stat().st_size < LARGEST_PICTURE
+
+    return keep
+
+
+def test_chromium_accepts_the_certificate_and_shows_studies_and_an_image(
+    stack: Stack, browser: webdriver.Chrome, picture: Callable[[str], None]
+) -> None:
     log_in(browser, "reader", stack.site.password("reader"))
-    browser.get(f"{PAGE}/")
     assert "Orthanc" in browser.title
     if stack.images.standins:
         browser.get(f"{PAGE}/app/explorer.html#find-studies")
     eventually("the studies are listed", lambda: "Phantom^Demo" in browser.page_source, 30)
+    time.sleep(1)  # until the list has been painted
+    picture("studies")
 
     if not stack.images.standins:
         return  # the official image has other viewers, at other addresses
@@ -74,9 +110,111 @@ def test_chromium_accepts_the_certificate_and_shows_studies_and_an_image(stack: 
     assert isinstance(lookup, list)
     browser.get(f"{PAGE}/web-viewer/app/viewer.html?series={lookup[0]['ID']}")
     eventually("the viewer shows the made series", lambda: "Ellipsoids" in browser.page_source, 30)
-    time.sleep(2)
+    eventually("the image is drawn", lambda: grays(browser) > 20, 30)
+    picture("viewer")
     complaints = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
     assert complaints == []
+
+
+def grays(browser: webdriver.Chrome) -> int:
+    """How many different levels the viewer's canvas holds: one while it is blank."""
+    script = """
+        const canvas = document.querySelector('canvas');
+        if (!canvas || !canvas.width) return 0;
+        const bytes = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        return new Set(bytes.filter((_, index) => index % 4 === 0)).size;
+    """
+    found = browser.execute_script(script)
+    assert isinstance(found, int)
+    return found
+
+
+def test_a_reader_deletes_nothing_from_the_page_and_an_admin_does(stack: Stack, browser: webdriver.Chrome) -> None:
+    image = next(study.series(slices=1, seed="browser"))
+    stack.peer("CT1").store([image])
+    path = f"/instances/{stack.stored(image.SOPInstanceUID)}"
+    log_in(browser, "reader", stack.site.password("reader"))
+    assert ask(browser, "GET", path) == 200
+    for method, asked in (("DELETE", path), ("GET", f"{path}?_method=DELETE"), ("POST", "/tools/bulk-delete")):
+        assert ask(browser, method, asked) == 403
+    browser.delete_all_cookies()
+    assert ask(browser, "GET", path) == 200, "it is still there"
+
+
+def test_the_page_s_own_delete_button_does_nothing_for_a_reader_and_deletes_for_an_admin(
+    stack: Stack, browser: webdriver.Chrome, picture: Callable[[str], None]
+) -> None:
+    if not stack.images.standins:
+        pytest.skip("the official image's page has its buttons elsewhere")
+    image = next(study.series(slices=1, seed="button"))
+    stack.peer("CT1").store([image])
+    lookup = stack.web("/tools/lookup", method="POST", body=image.StudyInstanceUID).json()
+    assert isinstance(lookup, list)
+    identifier = next(entry["ID"] for entry in lookup if entry["Type"] == "Study")
+    for user, status in (("reader", 200), ("admin", 404)):
+        log_in(browser, user, stack.site.password(user))
+        press_delete(browser, identifier)
+        if user == "reader":
+            time.sleep(2)
+            picture("reader-delete")
+        eventually(f"{user} has pressed it", partial(answers, stack, f"/studies/{identifier}", status))
+
+
+def answers(stack: Stack, path: str, status: int) -> bool:
+    return stack.web(path).status == status
+
+
+def press_delete(browser: webdriver.Chrome, identifier: str) -> None:
+    browser.get(f"{PAGE}/app/explorer.html#study?uuid={identifier}")
+    browser.refresh()
+    eventually("the study is shown", lambda: browser.find_element(By.ID, "study-delete").is_displayed(), 30)
+    time.sleep(1)
+    browser.find_element(By.ID, "study-delete").click()
+    eventually("it asks whether that is meant", lambda: len(confirmations(browser)) > 0, 15)
+    confirmations(browser)[0].click()
+
+
+def confirmations(browser: webdriver.Chrome) -> list[Any]:
+    found = browser.find_elements(By.XPATH, "//a[normalize-space()='Delete']")
+    return [link for link in found if link.is_displayed()]
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_wrong_password_shows_nothing(stack: Stack, browser: webdriver.Chrome) -> None:
+    for user, password in (("reader", "wrong"), ("reader", ""), ("nobody", stack.site.password("reader"))):
+        log_in(browser, user, password)
+        assert "401" in browser.title or browser.page_source.count("<") < 20, browser.page_source
+        assert "Orthanc" not in browser.title
+        assert ask(browser, "GET", "/studies") == 401
+    log_in(browser, "reader", stack.site.password("reader"))
+    assert ask(browser, "GET", "/studies") == 200
+
+
+def test_many_wrong_passwords_are_slowed_while_a_page_s_500_requests_pass(stack: Stack, browser: webdriver.Chrome) -> None:
+    log_in(browser, "reader", stack.site.password("reader"))
+    script = """
+        const [answer] = arguments, began = performance.now();
+        const ask = () => fetch('/studies').then(answered => answered.status);
+        Promise.all(Array.from({length: 500}, ask)).then(
+            statuses => answer([statuses.filter(status => status === 200).length, (performance.now() - began) / 1000]));
+    """
+
+    def guess(_: int) -> tuple[int, float]:
+        began = time.monotonic()
+        status = stack.web("/studies", user="reader", password="wrong").status
+        return status, time.monotonic() - began
+
+    with ThreadPoolExecutor(40) as guessers:
+        guesses = [guessers.submit(guess, number) for number in range(40)]
+        good, seconds = browser.execute_async_script(script)
+        still_waiting = sum(not one.done() for one in guesses)
+        ended = [one.result() for one in guesses]
+    print(good, seconds, still_waiting, sorted(ended, key=lambda e: e[1]))  # noqa: T201
+    assert good == 500
+    assert {status for status, _ in ended} == {401, 429}
+    assert sum(status == 401 for status, _ in ended) <= 22, "those that waited their turn; the others were turned away"
+    assert max(took for status, took in ended if status == 401) > 8, "twenty that wait, at two a second"
+    assert seconds < 8
 
 
 @pytest.mark.usefixtures("stack")

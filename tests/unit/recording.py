@@ -94,7 +94,7 @@ class Recorder(mocks.Mocks):
         assert (args.typ, args.name) not in self.asked, f"{args.typ} {args.name} is made twice"
         self.asked[args.typ, args.name] = args.inputs
         identity = f"{args.name}-id"
-        return identity, {**args.inputs, "arn": f"arn:aws:test:{REGION}:{ACCOUNT}:{args.name}", **self._answer(args)}
+        return identity, {"name": args.name, **args.inputs, "arn": f"arn:aws:test:{REGION}:{ACCOUNT}:{args.name}", **self._answer(args)}
 
     def note(self, args: pulumi.ResourceTransformationArgs) -> None:
         self.options[args.type_, args.name] = args.opts

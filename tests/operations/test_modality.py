@@ -18,10 +18,10 @@ from operations.__main__ import main
 from operations.deployed import Deployed
 from operations.modality import choose, commands, sheet
 from operations.verify.exchange import made_object
+from tests.operations.served import authority, leaf, serving
 from tests.rendering.nginx_blocks import parse
 from tests.rendering.scenarios import SCENARIOS
 from tests.unit.recording import deploy
-from tests.unit.served import authority, leaf, serving
 from tests.unit.test_settings import modality
 from tests.unit.test_stack import deployed
 

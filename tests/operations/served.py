@@ -117,11 +117,14 @@ class Served:
                 wanted = json.loads(body)["Query"]["PatientID"]
                 return 200, [self._expanded(uid) for uid, image in self.held.items() if image.PatientID == wanted]
             case "DELETE", _:
-                uid = studies[path.removeprefix("/studies/")]
-                del self.held[uid]
-                self.removed.append(uid)
+                self._remove(studies[path.removeprefix("/studies/")])
                 return 200, {}
         return 404, None
+
+    def _remove(self, uid: str) -> None:
+        if "removed things stay" not in self.faults:
+            del self.held[uid]
+            self.removed.append(uid)
 
     def _expanded(self, uid: str) -> object:
         image = self.held[uid]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
 from config_templates.model import Right
@@ -30,8 +31,8 @@ from operations.verify import exchange as exchanging
 from operations.verify.finding import SLOW_SECONDS, SOON_DAYS, URGENT_DAYS, Bad, latency
 from operations.verify.target import Login, Modality, Target, of_demo, of_stack
 from operations.verify.wire import TLS_1_1, TLS_1_2, takes_tls
+from tests.operations.served import PASSWORD, Served, authority, leaf, serving
 from tests.unit.recording import REGION, ROOT
-from tests.unit.served import PASSWORD, Served, authority, leaf, serving
 from tests.unit.test_settings import load
 
 
@@ -221,13 +222,14 @@ def test_who_stops_reading_the_report_stops_no_removal(good: Served) -> None:
     assert not good.held
 
 
-def test_an_object_that_can_not_be_removed_is_told_loudly(good: Served) -> None:
-    good.faults = frozenset({"nothing is removed"})
+@pytest.mark.parametrize(("fault", "why"), [("nothing is removed", "DELETE of the study"), ("removed things stay", "it is still found")])
+def test_an_object_that_can_not_be_removed_is_told_loudly(good: Served, fault: str, why: str) -> None:
+    good.faults = frozenset({fault})
     told = bad(good.target())
     (uid,) = good.held
     assert told.keys() == {"test object removed"}
     assert f"StudyInstanceUID {uid}" in told["test object removed"]
-    assert "IT MAY BE LEFT BEHIND (DELETE of the study" in told["test object removed"]
+    assert f"IT MAY BE LEFT BEHIND ({why}" in told["test object removed"]
 
 
 def test_what_a_killed_run_left_is_removed_and_nothing_else(good: Served) -> None:
@@ -340,6 +342,12 @@ def test_a_modality_may_be_chosen_by_its_title(tmp_path: Path) -> None:
     assert target.modality == Modality(aet="B", bundle=tmp_path, may=())
     with pytest.raises(Trouble, match=r"no modality X with a key that is known here\. With a key: A, B"):
         of_stack("dev", found_there, tmp_path, aet="X")
+
+
+def test_no_secret_shows_when_outputs_are_wrong() -> None:
+    with pytest.raises(ValidationError) as error:
+        Deployed.model_validate({"passwords": {"admin": ["hunter2"]}, "authority": 5, "service": {}, "modalities": {"A": {"1": "hunter2"}}})
+    assert "hunter2" not in str(error.value)
 
 
 def test_no_password_shows_in_a_target(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""The laptop's commands; `make` calls them. Every error is one line that says what is wrong, why, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from textwrap import indent
+
+from pydantic import ValidationError
+
+from laptop import demo
+from laptop.site import Enrolment
+from laptop.tell import Trouble, complaints
+
+_FULL = "The disk is full, or your share of it. Make room, and run the same command again."
+_FOREIGN = "It is another user's: run this as the one who ran 'make demo' first."
+_REMEDIES = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _FOREIGN, errno.EPERM: _FOREIGN}
+
+
+def obey(arguments: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m laptop", description="The imaging service on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("demo", help="bring the service up and send it a study")
+    up.add_argument("--dicom-port", type=int, help="11112 at first, then what it was")
+    up.add_argument("--web-port", type=int, help="8443 at first, then what it was")
+    enrol = commands.add_parser("enrol", help="let a modality in")
+    enrol.add_argument("aet")
+    enrol.add_argument("--may", default="store,find,move,get", help="of store, find, worklist, move, get (default: %(default)s)")
+    enrol.add_argument("--address", help="where it listens, if images may be sent to it")
+    enrol.add_argument("--port", type=int)
+    strike = commands.add_parser("strike", help="refuse a modality from now on")
+    strike.add_argument("aet")
+    commands.add_parser("logs", help="what happened lately")
+    commands.add_parser("down", help="stop it, keeping data")
+    commands.add_parser("clean", help="leave nothing behind")
+    said = parser.parse_args(arguments)
+    try:
+        _carry_out(said)
+    except ValidationError as error:
+        return _complain(complaints(error))
+    except Trouble as trouble:
+        for note in getattr(trouble, "__notes__", ()):
+            sys.stderr.write("\n" + indent(note, "    | ") + "\n")
+        return _complain(str(trouble))
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "Mend that, and run the same command again.")
+        return _complain(f"{error.filename}: {error.strerror}. {remedy}" if error.filename else f"{error}. {remedy}")
+    return 0
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(f"\nerror: {text}\n")
+    return 1
+
+
+def _carry_out(said: argparse.Namespace) -> None:
+    match said.command:
+        case "demo":
+            demo.run(demo.HOME, dicom_port=said.dicom_port, web_port=said.web_port)
+        case "enrol":
+            rights = tuple(filter(None, said.may.split(",")))
+            demo.enrol(demo.HOME, Enrolment(aet=said.aet, may=rights, address=said.address, port=said.port))
+        case "strike":
+            demo.strike(demo.HOME, said.aet)
+        case "logs":
+            demo.logs(demo.HOME)
+        case "down":
+            demo.stop(demo.HOME)
+        case "clean":
+            demo.clean(demo.HOME)

@@ -1,0 +1,75 @@
+"""What is not tried, and what is known to survive: each a pattern that is looked for in `file: change`, and the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+
+def _lines(file: str, *beginnings: str) -> str:
+    """Every change of a line of the template `file` that begins so."""
+    return rf"{file}: ['\"]({'|'.join(beginnings)})\b"
+
+
+# Lines that keep nobody out and tell nothing.
+NO_MATTER: Final[Sequence[tuple[str, str]]] = (
+    (r"register_outputs", "what a component shows in the engine's tree; nothing is made of it"),
+    (r"super\(\)\.__init__", "without it nothing of the component exists"),
+    (r"without (opts=child|parent=self|opts=pulumi\.ResourceOptions\(parent=self\))$", "whose child a resource is: how the tree looks"),
+    (r"/ (?!autoscaling)\w*Args: without \w+=", "a field without a default: Python refuses the call"),
+    (r"without (description|examples)=|/ (description|examples)\b", "a text for people"),
+    (r"without encoding=", "every file here is ASCII, and UTF-8 is the hosts' default"),
+    (r"(trim_blocks|lstrip_blocks|keep_trailing_newline|sort_keys)\b", "how a rendered text looks"),
+    (r"config_templates/__init__\.py: __all__", "names for those who import"),
+    (r"infra/monitoring\.py: (alarms|dashboard|_GB|_PERIOD|_TRANSACTION_IDS|Alarm)\b", "when somebody is woken, and how a graph looks"),
+    (r"infra/monitoring\.py: .*(MetricAlarm|Dashboard|TopicSubscription)\b", "likewise; guardrails.watched says what an alarm must have"),
+    (r"infra/outputs\.py: of: (without|s\.web_port)|outputs\.py: of / (next|port)", "what a person is told after `pulumi up`"),
+    (r"infra/settings\.py: (MACHINES|DATABASE_CLASSES|LOG_DAYS)\b", "what AWS offers"),
+    (
+        _lines(
+            "nginx.conf.j2", "proxy_http_version", "proxy_connect_timeout", "proxy_timeout", "proxy_socket_keepalive", "resolver_timeout"
+        ),
+        "how patient nginx is with our own containers, and with modalities that images are sent to",
+    ),
+    (
+        _lines(
+            "nginx.conf.j2",
+            "proxy_buffer_size",
+            "proxy_set_header Connection",
+            "worker_processes",
+            "worker_connections",
+            "http2",
+            "ssl_session_cache shared",
+        ),
+        "how fast nginx is",
+    ),
+    (_lines("nginx.conf.j2", "map_hash_bucket_size", "default_type", "server_name", "proxy_max_temp_file_size"), "likewise"),
+    (r"nginx\.conf\.j2: .*-> .*(ipv6=on|backlog=\d+000|so_keepalive=off|valid=\d000s|worker_rlimit_nofile \d+000)", "likewise"),
+    (r"nginx\.conf\.j2: .*-> .*preread_buffer_size \d+000k", "memory of nginx alone, which its container bounds"),
+    (
+        _lines("compose.yaml.j2", "mem_limit", "memswap_limit", "shm_size", "stop_signal", "stop_grace_period", "init", "restart"),
+        "how a container lives and ends",
+    ),
+    (_lines("compose.yaml.j2", "interval", "timeout", "retries", "start_period", "hostname", "name"), "likewise"),
+    (_lines("compose.yaml.j2", "TCP_NODELAY", "MALLOC_ARENA_MAX", "STONE_WEB_VIEWER", "GENERATE_HOST_ID"), "what Orthanc's image reads"),
+    (
+        _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections"),
+        "how fast the laptop's database is",
+    ),
+)
+
+# Tried, and noticed by no fast test.
+EXPLAINED: Final[Sequence[tuple[str, str]]] = (
+    (r"autoescape", "jinja2's own default; said so that a reader, and ruff, see that it is meant"),
+    (r"ec2\.Eip: without domain=", "AWS has had no other kind of address since EC2-Classic ended"),
+    (r"nginx\.conf\.j2: .*before_query>.* -> .*before_query", "'as much as there is without ?' begins at the beginning anyway"),
+    (r"nginx\.conf\.j2: 'default (\"\"|0);' removed", "a map's own default is the empty text, which `if` takes for false too"),
+    (r"nginx\.conf\.j2: '\"~\^(admin|0) .* -> '\"~(admin|0) ", "what is compared begins with one of three roles, or with 0 or 1"),
+    (r"_decoded / .*(without validate|True -> False)", "what is decoded more leniently hides a key no better"),
+    (r"host_is_replaced / int / hook\.get: 3600 -> 1800", "AWS takes either"),
+    (r"infra/guardrails\.py: .*int.*: 0 -> 1$", "stands for nothing said: either is too little"),
+    (r"infra/guardrails\.py: certificates_are_sound / int: 2048 -> 20481", "stands for nothing said, which is 2048: either is enough"),
+    (r"infra/guardrails\.py: watched / len / str: without or", "'None' is as short as nothing"),
+    (r"infra/host\.py: .*update_default_version", "the group names its template's version by number; for people in the console"),
+    (r"_security_group / sorted: without and m\.(address|port) is not None", "Settings takes both or neither; mypy wants to be told"),
+)
