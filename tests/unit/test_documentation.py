@@ -42,7 +42,7 @@ def tracked() -> frozenset[str]:
 def code() -> str:
     """Everything tracked but pages and this file, which makes names up."""
     names = [name for name in sorted(tracked()) if not name.endswith(".md") and ROOT / name != Path(__file__)]
-    return "\n".join((ROOT / name).read_text(encoding="utf-8") for name in names)
+    return "\n".join((ROOT / name).read_text(encoding="utf-8", errors="replace") for name in names)
 
 
 @cache
@@ -302,7 +302,7 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     r"make up STACK=\w+": (RUN, "tests/host/test_service.py::enrol"),
     r"make modality AET=\w+ STACK=\w+": (
         RUN,
-        "tests/unit/test_modality.py::test_the_bundle_is_written_for_its_reader_alone_and_the_key_is_not_shown",
+        "tests/operations/test_modality.py::test_the_bundle_is_written_for_its_reader_alone_and_the_key_is_not_shown",
     ),
     r"\.venv/bin/python -m pytest tests/.*": (RUN, "tests/unit/test_repository.py::test_every_test_file_is_collected"),
     r"\.venv/bin/python -m rehearsal stack": (RUN, "tests/engine/test_life.py"),
