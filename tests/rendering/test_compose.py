@@ -6,6 +6,8 @@ import re
 from ipaddress import ip_address, ip_network
 from pathlib import PurePosixPath
 
+from orthanc_host.configuration import DEFAULTS
+
 from config_templates import CloudWatchLogs, Service, pins, places, render
 from tests.rendering.scenarios import SCENARIOS, Json, compose_of, containers_of, every_scenario
 
@@ -318,3 +320,9 @@ def test_logs_are_bounded_or_never_block(service: Service) -> None:
 @every_scenario
 def test_nothing_in_the_compose_file_would_be_taken_from_an_environment(service: Service) -> None:
     assert "$" not in render(service)["compose.yaml"]
+
+
+@every_scenario
+def test_orthanc_may_upgrade_the_schema_for_as_long_as_the_host_waits(service: Service) -> None:
+    check = containers_of(service)["orthanc"]["healthcheck"]
+    assert _seconds(check["start_period"]) == DEFAULTS["up_seconds"]
