@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.laptop.clone import ENGINE, Clone, ended, strike_down
+from tests.laptop.clone import ENGINE, Clone, ended, files_below, strike_down
 
 INTERRUPTED = "\ninterrupted; run the same command again to go on where it stopped\n"
 STARTING = [("version", signal.SIGINT), ("image inspect", signal.SIGKILL)]
@@ -80,6 +80,21 @@ def test_an_interruption_while_its_libraries_load_is_one_line_too(clone: Clone) 
     strike_down(process, signal.SIGINT)
     said = ended(process, 20)
     assert (said.code, said.err) == (130, INTERRUPTED)
+
+
+def test_an_interruption_while_a_stand_in_is_built_leaves_nothing_of_it(clone: Clone) -> None:
+    clone.program("docker", "case \"$*\" in 'image inspect'*) exit 1 ;; pull*) echo 'no such host' >&2; exit 1 ;; esac\n" + ENGINE)
+    clone.program("sudo", 'exec "$@"\n')
+    clone.program("debootstrap", 'mkdir -p "$3/bin"; touch "$(dirname "$0")/paused"; sleep 60\n')
+    temporary = clone.folder / "temporary"
+    temporary.mkdir()
+    process = clone.start("enrol", "CT2", environment={"TMPDIR": str(temporary)})
+    clone.wait_until_paused()
+    assert files_below(temporary) != []
+    strike_down(process, signal.SIGINT)
+    said = ended(process, 20)
+    assert (said.code, said.err) == (130, INTERRUPTED)
+    assert files_below(temporary) == []
 
 
 def test_containers_that_do_not_start_are_stopped_and_what_they_said_is_shown(clone: Clone) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from laptop.tell import Trouble
 from tests.service.stack import Stack
 
 HERE = Path(__file__).parent
+PROJECTS = ("orthanc-test", "orthanc-test-cut")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,12 +41,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if missing:
         pytest.skip(missing)
     in_use = docker("network", "ls", "--filter", "name=no-metadata", "--format", "{{.Name}}").split()
-    others = [name for name in in_use if not name.startswith("orthanc-test")]
+    others = [name for name in in_use if name.removesuffix("_no-metadata") not in PROJECTS]
     if others:
         pytest.exit(f"another service runs here ({others[0]}); stop it first: make demo-down", returncode=1)
-    for leftover in docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project=orthanc-test").split():
-        docker("rm", "--force", "--volumes", leftover)
-    subprocess.run(["docker", "volume", "rm", "orthanc-test_database"], capture_output=True, check=False)
+    for project in PROJECTS:  # what tests that were cut off have left
+        docker("compose", "--project-name", project, "down", "--volumes", "--timeout", "1", folder=Path("/"))
     home = tmp_path_factory.mktemp("service")
     yield Stack(home)
     demo.remove(home)

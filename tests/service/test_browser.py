@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +109,11 @@ def test_chromium_accepts_the_certificate_and_shows_studies_and_an_image(
     assert isinstance(lookup, list)
     browser.get(f"{PAGE}/web-viewer/app/viewer.html?series={lookup[0]['ID']}")
     eventually("the viewer shows the made series", lambda: "Ellipsoids" in browser.page_source, 30)
+    browser.find_element(By.ID, "slider").click()  # to the middle, where the phantom has lungs
     eventually("the image is drawn", lambda: grays(browser) > 20, 30)
+    time.sleep(2)  # until it is drawn in full quality
     picture("viewer")
-    complaints = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
-    assert complaints == []
+    assert severe(browser) == []
 
 
 def grays(browser: webdriver.Chrome) -> int:
@@ -129,20 +129,23 @@ def grays(browser: webdriver.Chrome) -> int:
     return found
 
 
-def test_a_reader_deletes_nothing_from_the_page_and_an_admin_does(stack: Stack, browser: webdriver.Chrome) -> None:
+@pytest.mark.parametrize(("user", "answered", "afterwards"), [("reader", 403, 200), ("admin", 200, 404)])
+def test_a_script_of_the_page_deletes_nothing_for_a_reader_and_deletes_for_an_admin(
+    stack: Stack, browser: webdriver.Chrome, user: str, answered: int, afterwards: int
+) -> None:
     image = next(study.series(slices=1, seed="browser"))
     stack.peer("CT1").store([image])
     path = f"/instances/{stack.stored(image.SOPInstanceUID)}"
-    log_in(browser, "reader", stack.site.password("reader"))
+    log_in(browser, user, stack.site.password(user))
+    assert ask(browser, "GET", f"{path}?_method=DELETE") == 403
     assert ask(browser, "GET", path) == 200
-    for method, asked in (("DELETE", path), ("GET", f"{path}?_method=DELETE"), ("POST", "/tools/bulk-delete")):
-        assert ask(browser, method, asked) == 403
-    browser.delete_all_cookies()
-    assert ask(browser, "GET", path) == 200, "it is still there"
+    assert ask(browser, "DELETE", path) == answered
+    assert ask(browser, "GET", path) == afterwards
 
 
-def test_the_page_s_own_delete_button_does_nothing_for_a_reader_and_deletes_for_an_admin(
-    stack: Stack, browser: webdriver.Chrome, picture: Callable[[str], None]
+@pytest.mark.parametrize(("user", "afterwards"), [("reader", 200), ("admin", 404)])
+def test_the_page_s_own_delete_button_is_refused_to_a_reader_and_deletes_for_an_admin(
+    stack: Stack, browser: webdriver.Chrome, user: str, afterwards: int
 ) -> None:
     if not stack.images.standins:
         pytest.skip("the official image's page has its buttons elsewhere")
@@ -151,17 +154,16 @@ def test_the_page_s_own_delete_button_does_nothing_for_a_reader_and_deletes_for_
     lookup = stack.web("/tools/lookup", method="POST", body=image.StudyInstanceUID).json()
     assert isinstance(lookup, list)
     identifier = next(entry["ID"] for entry in lookup if entry["Type"] == "Study")
-    for user, status in (("reader", 200), ("admin", 404)):
-        log_in(browser, user, stack.site.password(user))
-        press_delete(browser, identifier)
-        if user == "reader":
-            time.sleep(2)
-            picture("reader-delete")
-        eventually(f"{user} has pressed it", partial(answers, stack, f"/studies/{identifier}", status))
+    log_in(browser, user, stack.site.password(user))
+    press_delete(browser, identifier)
+    if user == "reader":
+        eventually("the browser notes the refusal", lambda: any("403" in message for message in severe(browser)))
+    eventually("what was to happen has", lambda: stack.web(f"/studies/{identifier}").status == afterwards)
 
 
-def answers(stack: Stack, path: str, status: int) -> bool:
-    return stack.web(path).status == status
+def severe(browser: webdriver.Chrome) -> list[str]:
+    """What the browser has complained of since it was last asked."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
 
 
 def press_delete(browser: webdriver.Chrome, identifier: str) -> None:
@@ -175,17 +177,15 @@ def press_delete(browser: webdriver.Chrome, identifier: str) -> None:
 
 
 def confirmations(browser: webdriver.Chrome) -> list[Any]:
-    found = browser.find_elements(By.XPATH, "//a[normalize-space()='Delete']")
+    found = browser.find_elements(By.XPATH, "//a[starts-with(normalize-space(), 'OK')]")
     return [link for link in found if link.is_displayed()]
 
 
-@pytest.mark.usefixtures("stack")
 def test_a_wrong_password_shows_nothing(stack: Stack, browser: webdriver.Chrome) -> None:
     for user, password in (("reader", "wrong"), ("reader", ""), ("nobody", stack.site.password("reader"))):
         log_in(browser, user, password)
-        assert "401" in browser.title or browser.page_source.count("<") < 20, browser.page_source
+        assert "HTTP ERROR 401" in browser.page_source
         assert "Orthanc" not in browser.title
-        assert ask(browser, "GET", "/studies") == 401
     log_in(browser, "reader", stack.site.password("reader"))
     assert ask(browser, "GET", "/studies") == 200
 
@@ -193,10 +193,9 @@ def test_a_wrong_password_shows_nothing(stack: Stack, browser: webdriver.Chrome)
 def test_many_wrong_passwords_are_slowed_while_a_page_s_500_requests_pass(stack: Stack, browser: webdriver.Chrome) -> None:
     log_in(browser, "reader", stack.site.password("reader"))
     script = """
-        const [answer] = arguments, began = performance.now();
-        const ask = () => fetch('/studies').then(answered => answered.status);
+        const ask = () => fetch('/studies').then(answer => answer.status);
         Promise.all(Array.from({length: 500}, ask)).then(
-            statuses => answer([statuses.filter(status => status === 200).length, (performance.now() - began) / 1000]));
+            statuses => arguments[0](statuses.filter(status => status === 200).length));
     """
 
     def guess(_: int) -> tuple[int, float]:
@@ -206,15 +205,14 @@ def test_many_wrong_passwords_are_slowed_while_a_page_s_500_requests_pass(stack:
 
     with ThreadPoolExecutor(40) as guessers:
         guesses = [guessers.submit(guess, number) for number in range(40)]
-        good, seconds = browser.execute_async_script(script)
+        good = browser.execute_async_script(script)
         still_waiting = sum(not one.done() for one in guesses)
         ended = [one.result() for one in guesses]
-    print(good, seconds, still_waiting, sorted(ended, key=lambda e: e[1]))  # noqa: T201
     assert good == 500
     assert {status for status, _ in ended} == {401, 429}
     assert sum(status == 401 for status, _ in ended) <= 22, "those that waited their turn; the others were turned away"
     assert max(took for status, took in ended if status == 401) > 8, "twenty that wait, at two a second"
-    assert seconds < 8
+    assert still_waiting > 0, "the page had all its answers before them"
 
 
 @pytest.mark.usefixtures("stack")
