@@ -41,6 +41,7 @@ _CLOSEST: Final = {
     "config_templates/probe": "tests/rendering/test_probe.py",
     "config_templates/routing": "tests/rendering/test_routing.py",
     "config_templates": "tests/rendering/test_compose.py",
+    "infra/certificates": "tests/unit/test_problems.py tests/unit/test_settings.py",
     "infra/guardrails": "tests/unit/test_guardrails.py tests/unit/test_guardrail_edges.py",
     "infra/settings": "tests/unit/test_settings.py",
     "policy": "tests/unit/test_policy.py",

@@ -143,7 +143,11 @@ def test_only_ciphers_with_forward_secrecy_and_authenticated_encryption_are_acce
         assert re.fullmatch(r"ECDHE-(RSA|ECDSA)-(AES(128|256)-GCM-SHA\d+|CHACHA20-POLY1305)", cipher)
     for cipher in rendered["DicomTlsCiphersAccepted"]:
         assert re.fullmatch(r"TLS_(AES_(128|256)_GCM|CHACHA20_POLY1305)_SHA\d+", cipher) or cipher in rendered["SslCiphersAccepted"]
-    assert any(cipher.startswith("TLS_") for cipher in rendered["DicomTlsCiphersAccepted"])
+    # Every such one that OpenSSL has by default for keys as ours and scanners' (RSA) and for P-256: peers choose.
+    modes = ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    tls13 = {f"TLS_{mode}" for mode in ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")}
+    assert set(rendered["SslCiphersAccepted"]) == {f"ECDHE-{key}-{mode}" for key in ("ECDSA", "RSA") for mode in modes}
+    assert set(rendered["DicomTlsCiphersAccepted"]) == tls13 | set(rendered["SslCiphersAccepted"])
 
 
 @every_scenario
@@ -186,6 +190,7 @@ def test_the_database_is_reached_by_verified_tls_with_a_password_from_a_file(ser
     assert not {"password", "host", "hostaddr", "user", "dbname", "sslkey"} & options.keys()
     assert options["sslmode"] == ["verify-full"]
     assert options["sslrootcert"] == ["/etc/orthanc/database-authority.crt"]
+    assert options["application_name"] == ["orthanc"]
     assert options["passfile"] == ["/etc/orthanc/pgpass"]
     assert options["ssl_min_protocol_version"] == ["TLSv1.2"]
     assert all(len(values) == 1 for values in options.values())
@@ -282,6 +287,7 @@ def test_orthanc_sends_to_a_modality_by_tls_through_the_gateways_port_of_that_mo
     for modality in service.modalities:
         properties = rendered[modality.aet]
         assert properties["UseDicomTls"] is True
+        assert properties["AllowTranscoding"] is True  # to what the modality understands
         assert properties["Manufacturer"] == "Generic"
         if modality.address is None:
             assert properties["Host"].endswith(".invalid")  # RFC 2606: never a host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import subprocess
+import sys
 import warnings
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -18,10 +19,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from config_templates import places, render
+from config_templates import Service, places, render
 from laptop import certificates
 from laptop.certificates import Pair, Profile
-from tests.rendering.scenarios import SCENARIOS
+from tests.rendering.scenarios import SCENARIOS, containers_of, every_scenario
 
 _WANTED = {"CT": {"AET": "CT", "AllowStore": True}, "MR": {"AET": "MR", "AllowStore": False}}
 
@@ -34,7 +35,7 @@ class _Orthanc:
     def call(self, method: str, path: str, body: object = None) -> object:
         self.calls.append((method, path))
         if method == "GET":
-            return self.known
+            return dict(self.known)
         name = path.removeprefix("/modalities/")
         if method == "DELETE":
             del self.known[name]
@@ -84,8 +85,30 @@ def test_what_goes_wrong_is_one_line_and_a_status(tmp_path: Path, capsys: pytest
     probe = _probe(tmp_path, _Orthanc({}))
     assert probe.main(["modalities"]) == 1  # no modalities.json
     assert len(capsys.readouterr().err.splitlines()) == 1
-    assert probe.main([]) == 2
-    assert probe.main(["other"]) == 2
+    (tmp_path / "modalities.json").write_text("{", encoding="utf-8")
+    assert probe.main(["modalities"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    for wrong in ([], ["other"], ["health", "modalities"]):
+        assert probe.main(wrong) == 2
+        said = capsys.readouterr()
+        assert (said.out, said.err) == ("", "usage: probe.py health | modalities\n")
+
+
+def test_the_program_ends_with_its_status(tmp_path: Path) -> None:
+    (tmp_path / "probe.py").write_text(render(SCENARIOS["none"])["probe/probe.py"], encoding="utf-8")
+    assert subprocess.run([sys.executable, str(tmp_path / "probe.py")], capture_output=True, check=False).returncode == 2
+
+
+def test_each_change_of_a_modality_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "modalities.json").write_text(json.dumps(_WANTED), encoding="utf-8")
+    assert _probe(tmp_path, _Orthanc({"OLD": {}, "MR": {}})).main(["modalities"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["modality removed: OLD", "modality added: CT", "modality changed: MR"]
+
+
+@every_scenario
+def test_the_probe_gives_up_before_docker_gives_it_up(service: Service, tmp_path: Path) -> None:
+    docker = int(containers_of(service)["orthanc"]["healthcheck"]["timeout"].removesuffix("s"))
+    assert 5 <= vars(_probe(tmp_path, _Orthanc({})))["SECONDS"] < docker
 
 
 # -- its connection, to something that answers as Orthanc does ----------------------------------------------------------
@@ -95,8 +118,12 @@ class _Answers(BaseHTTPRequestHandler):
     asked: ClassVar[list[tuple[str, str, str, str]]] = []
     status: ClassVar[int] = 200
     answer: ClassVar[bytes] = b"{}"
+    nonsense: ClassVar[bool] = False
 
     def _serve(self) -> None:
+        if self.nonsense:
+            self.wfile.write(b"no HTTP\r\n")
+            return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         self.asked.append((self.command, self.path, self.headers["Authorization"], body))
         self.send_response(self.status)
@@ -167,7 +194,7 @@ class _Neighbourhood:
 
 @pytest.fixture
 def neighbourhood(tmp_path: Path) -> _Neighbourhood:
-    _Answers.asked, _Answers.status, _Answers.answer = [], 200, b"{}"
+    _Answers.asked, _Answers.status, _Answers.answer, _Answers.nonsense = [], 200, b"{}", False
     return _Neighbourhood(tmp_path)
 
 
@@ -193,9 +220,12 @@ def test_an_orthanc_that_refuses_or_breaks_off_is_not_well(neighbourhood: _Neigh
         for status in (401, 500, 199):
             _Answers.status = status
             assert probe.main(["health"]) == 1
+        _Answers.nonsense = True
+        assert probe.main(["health"]) == 1
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines()[:2] == [f"health: Orthanc answered {status} to GET /changes?last" for status in (401, 500)]
+    assert said.err.splitlines()[-1].startswith("health: Orthanc broke off: BadStatusLine")
 
 
 def test_whoever_shows_a_certificate_of_another_authority_gets_no_password(neighbourhood: _Neighbourhood) -> None:
