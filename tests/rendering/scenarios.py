@@ -97,7 +97,14 @@ _MANY = Service(
         Modality(aet="4711", may=(), certificates=(fingerprint(0x4711),)),
     ),
     logs=RotatedFiles(file_mb=3, files=2),
-    limits=Limits(connections_per_address=7, handshake_seconds=5, old_worker_seconds=61, idle_association_seconds=120, dicom_threads=16),
+    limits=Limits(
+        connections_per_address=7,
+        associations_per_modality=3,
+        handshake_seconds=5,
+        old_worker_seconds=61,
+        idle_association_seconds=120,
+        dicom_threads=16,
+    ),
 )
 
 _NONE = Service(

@@ -148,7 +148,7 @@ def test_every_certificate_in_force_leads_to_its_own_modality_and_every_other_to
 @every_scenario
 def test_an_admitted_association_goes_to_orthanc_under_the_name_in_its_certificate(service: Service) -> None:
     server = _incoming(gateway(service))
-    assert server.pairs("set") == {"$what": "dicom-in", "$orthanc": places.ORTHANC_HOST}
+    assert server.pairs("set").items() >= {"$what": "dicom-in", "$orthanc": places.ORTHANC_HOST}.items()
     assert server.one("proxy_pass").args == (f"$orthanc:{places.ORTHANC_DICOM_PORT}",)
     assert server.one("proxy_ssl_name").args == (places.ORTHANC_HOST,)
     assert server.one("proxy_ssl_trusted_certificate").args == ("/etc/gateway/orthanc-authority.crt",)
@@ -229,7 +229,7 @@ def test_the_script_finds_every_variable_that_it_reads(service: Service) -> None
     (exported,) = re.findall(r"export default \{(.*)\}", script)
     everywhere = {directive.args[0] for directive in stream.all("js_var")} | {table.args[1] for table in stream.all("map")}
     own = {
-        "association.admit": {"enrolled_aet", "called_aet", "calling_aet"},
+        "association.admit": {"enrolled_aet", "called_aet", "calling_aet", "associations_per_modality", "counted_aet"},
         "association.release": {"receiver_aet", "called_aet", "calling_aet"},
     }
     assert read == set().union(*own.values())
@@ -247,9 +247,20 @@ def test_nobody_can_hold_the_gateway_by_being_slow_or_by_many_connections(servic
     server = _incoming(nginx)
     assert server.one("limit_conn").args == ("addresses", str(limits.connections_per_address))
     assert nginx.one("stream", "limit_conn_zone").args[:2] == ("$binary_remote_addr", "zone=addresses:1m")
+    assert server.pairs("set")["$associations_per_modality"] == str(limits.associations_per_modality)
+    assert nginx.one("stream", "js_shared_dict_zone").args == ("zone=open:64k", "type=number")
     assert server.value("ssl_handshake_timeout") == (f"{limits.handshake_seconds}s",)
     assert server.value("preread_timeout") == (f"{limits.handshake_seconds}s",)
     assert nginx.one("worker_shutdown_timeout").args == (f"{limits.old_worker_seconds}s",)
+
+
+@every_scenario
+def test_an_association_gives_its_place_back_when_it_is_logged(service: Service) -> None:
+    stream = gateway(service).one("stream")
+    (variable,) = (directive.args[0] for directive in stream.all("js_set") if directive.args[1] == "association.leave")
+    assert variable in "".join(stream.one("log_format").args)
+    assert stream.one("access_log").args == ("/dev/stdout", "dicom")
+    assert not [server for server in stream.all("server") if server.all("access_log")]
 
 
 @every_scenario
