@@ -7,7 +7,7 @@ import sys
 
 from pydantic import ValidationError
 
-from laptop import demo
+from laptop import bench, demo
 from laptop.site import Enrolment
 from laptop.tell import Trouble, complaints
 
@@ -28,22 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("logs", help="what happened lately")
     commands.add_parser("down", help="stop it, keeping data")
     commands.add_parser("clean", help="leave nothing behind")
+    measure = commands.add_parser("bench", help="measure it against no TLS and the original's configuration")
+    measure.add_argument("--quick", action="store_true", help="only show that the bench works")
     said = parser.parse_args(arguments)
     try:
-        match said.command:
-            case "demo":
-                demo.run(demo.HOME, dicom_port=said.dicom_port, web_port=said.web_port)
-            case "enrol":
-                rights = tuple(filter(None, said.may.split(",")))
-                demo.enrol(demo.HOME, Enrolment(aet=said.aet, may=rights, address=said.address, port=said.port))
-            case "strike":
-                demo.strike(demo.HOME, said.aet)
-            case "logs":
-                demo.logs(demo.HOME)
-            case "down":
-                demo.stop(demo.HOME)
-            case "clean":
-                demo.clean(demo.HOME)
+        _run(said)
     except ValidationError as error:
         sys.stderr.write(f"\nerror: {complaints(error)}\n")
         return 1
@@ -54,6 +43,25 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("\ninterrupted; run the same command again to go on where it stopped\n")
         return 130
     return 0
+
+
+def _run(said: argparse.Namespace) -> None:
+    match said.command:
+        case "demo":
+            demo.run(demo.HOME, dicom_port=said.dicom_port, web_port=said.web_port)
+        case "enrol":
+            rights = tuple(filter(None, said.may.split(",")))
+            demo.enrol(demo.HOME, Enrolment(aet=said.aet, may=rights, address=said.address, port=said.port))
+        case "strike":
+            demo.strike(demo.HOME, said.aet)
+        case "logs":
+            demo.logs(demo.HOME)
+        case "down":
+            demo.stop(demo.HOME)
+        case "clean":
+            demo.clean(demo.HOME)
+        case "bench":
+            bench.run(bench.HOME, quick=said.quick)
 
 
 if __name__ == "__main__":
