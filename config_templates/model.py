@@ -177,9 +177,9 @@ class CloudWatchLogs(_Model):
 class Limits(_Model):
     """Bounds that a site may have to move. Times in seconds."""
 
-    # Before TLS, peers differ by nothing but their address, and a whole hospital may share one. This leaves room for thousands
-    # that never finish their handshake, yet keeps a single address from taking all that nginx.conf has.
-    connections_per_address: int = Field(default=3000, ge=1)
+    # Before TLS, peers differ by nothing but their address, and a whole hospital may share one. This leaves room for 2,000 that
+    # never finish their handshake, yet keeps a single address from taking all 4,096 connections that nginx.conf allows.
+    connections_per_address: int = Field(default=2500, ge=1)
     # Scanners keep a few open. One that opens ever more, and closes none, must not take all of Orthanc's threads.
     associations_per_modality: int = Field(default=128, ge=1)
     handshake_seconds: int = Field(default=10, ge=1)

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -36,19 +37,20 @@ from laptop.site import Enrolment, Plan, Site, own_names
 from laptop.tell import Trouble
 
 HOME: Final = Path(__file__).resolve().parent.parent / ".bench"
-ROUNDS: Final = 5
+# In every order once: what one leaves to be written to the disk falls on the next.
+ORDERS: Final = tuple(permutations(VARIANTS))
 ROWS: Final = (
     Row(what="C-STORE", kind="CT", associations=1, images=200),
-    Row(what="C-STORE", kind="CT", associations=1, images=100, prompt=False),
-    Row(what="C-STORE", kind="CT", associations=4, images=50),
-    Row(what="C-STORE", kind="CT", associations=4, images=50, prompt=False),
-    Row(what="C-STORE", kind="CR", associations=1, images=8),
-    Row(what="C-STORE", kind="CR", associations=1, images=8, prompt=False),
-    Row(what="C-STORE", kind="CR", associations=4, images=3),
-    Row(what="C-STORE", kind="CR", associations=4, images=3, prompt=False),
+    Row(what="C-STORE", kind="CT", associations=1, images=60, prompt=False),
+    Row(what="C-STORE", kind="CT", associations=4, images=40),
+    Row(what="C-STORE", kind="CT", associations=4, images=30, prompt=False),
+    Row(what="C-STORE", kind="CR", associations=1, images=6),
+    Row(what="C-STORE", kind="CR", associations=1, images=4, prompt=False),
+    Row(what="C-STORE", kind="CR", associations=4, images=2),
+    Row(what="C-STORE", kind="CR", associations=4, images=2, prompt=False),
     # The series of the first two rows: bigger ones have pushed them out of Orthanc's cache of 128 MB since.
     Row(what="C-GET", kind="CT", associations=1, images=200),
-    Row(what="WADO", kind="CT", associations=1, images=100),
+    Row(what="WADO", kind="CT", associations=1, images=60),
 )
 SMALL: Final = Row(what="C-STORE", kind="small", associations=4, images=2500)
 _AET = "BENCH"
@@ -135,7 +137,7 @@ def run(home: Path, *, quick: bool = False) -> None:
         before = this.sizes()
         for one in running:
             docker("pause", *one.containers)
-        measured = _measure(rows, running, supply, 1 if quick else ROUNDS)
+        measured = _measure(rows, running, supply, ORDERS[:1] if quick else ORDERS)
         for one in running:
             with one.awake():
                 _check_nothing_is_lost(one, supply.images)
@@ -207,22 +209,23 @@ def _own_address(port: int) -> str:
     raise Trouble(f"nothing answers on port {port} of this machine")
 
 
-def _measure(rows: Sequence[Row], running: Sequence[_Running], supply: _Supply, rounds: int) -> Mapping[Row, Sequence[Round]]:
+def _measure(
+    rows: Sequence[Row], running: Sequence[_Running], supply: _Supply, orders: Sequence[Sequence[Variant]]
+) -> Mapping[Row, Sequence[Round]]:
     """The seconds that every row took in every round. A round before them, of the first row alone, warms up."""
     measured: dict[Row, list[Round]] = defaultdict(list)
-    for turn in range(rounds + 1):
-        tell.detail(f"round {turn} of {rounds}" if turn else "warming up")
+    for turn, order in enumerate((VARIANTS, *orders)):
+        tell.detail(f"round {turn} of {len(orders)}" if turn else "warming up")
         stored: list[Batch] = []
-        for number, row in enumerate(rows if turn else rows[:1]):
+        for row in rows if turn else rows[:1]:
             if row.what == "C-STORE":
                 batches = supply.batches(row)
                 stored += batches
             else:
                 batches = [stored.pop(0)]
             seconds = {}
-            # Nobody is always first: what one leaves to be written to the disk falls on the next.
-            first = (turn + number) % len(running)
-            for one in (*running[first:], *running[:first]):
+            for one in sorted(running, key=lambda one: order.index(one.variant)):
+                os.sync()  # nobody waits for what others wrote
                 with one.awake() as target:
                     seconds[one.variant.name] = _transfer(row, target, batches)
             if turn:
@@ -267,5 +270,5 @@ def _memory(one: _Running) -> Iterator[Mapping[str, float]]:
         try:
             yield peaks
         finally:
-            looking.terminate()
+            looking.kill()  # asked to end politely, some versions wait for containers that are paused
             reader.join()

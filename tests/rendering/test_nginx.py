@@ -270,6 +270,18 @@ def test_there_are_file_handles_for_both_ends_of_every_connection(service: Servi
     assert int(nginx.one("worker_rlimit_nofile").args[0]) >= 2 * connections
 
 
+@every_scenario
+def test_peers_that_never_finish_their_handshake_fill_neither_the_gateway_s_memory_nor_by_one_address_its_places(service: Service) -> None:
+    nginx = gateway(service)
+    places_for_all = int(nginx.one("worker_processes").args[0]) * int(nginx.one("events", "worker_connections").args[0])
+    handshake_mb, association_mb = 0.06, 0.25  # as measured: docs/performance.md
+    both_ends = 2 * service.limits.dicom_threads
+    worst = (places_for_all - both_ends) * handshake_mb + service.limits.dicom_threads * association_mb + 20
+    assert worst < service.nginx.memory_mb
+    # By one worker, should it have taken all of them, and with room for others' associations.
+    assert service.limits.connections_per_address + both_ends < places_for_all
+
+
 # -- the web page ---------------------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ def test_the_report_has_a_line_for_every_row_and_ends_with_the_verdict() -> None
     assert lines[-1] == "ingest: 4.0 times the original, 90 % of no TLS"
     said = "\n".join(lines)
     assert "1800 an hour by one association" in said  # 100 images a second, 200 in a study
-    assert "1 TB in CT images, by four associations: 0.2 days" in said  # 100 a second, 524,288 bytes each
+    assert "1 TB in CT images, by four associations: 0.3 days" in said  # 80 a second, 524,288 bytes each
     assert "a stored GB takes 1.23 GB in PostgreSQL, and writes 1.50 GB of its log" in said
     assert "orthanc 301 MB, nginx 20 MB" in said
 
