@@ -61,6 +61,10 @@ test: $(VENV)/dev ## all tests; installs Docker, dcmtk and Chromium where they a
 test-fast: $(VENV)/dev ## the tests that need no container, in about a minute
 	@$(VENV)/bin/python -m pytest -m "not service and not engine and not host"
 
+.PHONY: bench
+bench: $(VENV)/laptop ## measure the service here: against itself without TLS, and against the original's configuration [QUICK=1]
+	@laptop/prerequisites docker peers -- $(VENV)/bin/python -m laptop bench $(if $(QUICK),--quick)
+
 .PHONY: rehearse
 rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, emulated AWS, hosts in containers [ACT=service|stack]
 	@laptop/prerequisites docker registry -- $(VENV)/bin/python -m rehearsal $(ACT)

@@ -177,15 +177,27 @@ class CloudWatchLogs(_Model):
 class Limits(_Model):
     """Bounds that a site may have to move. Times in seconds."""
 
-    # Scanners behind one router share an address; each holds a few associations.
-    connections_per_address: int = Field(default=32, ge=1)
+    # Before TLS, peers differ by nothing but their address, and a whole hospital may share one. This leaves room for 2,000 that
+    # never finish their handshake, yet keeps a single address from taking all 4,096 connections that nginx.conf allows.
+    connections_per_address: int = Field(default=2500, ge=1)
+    # Scanners keep a few open. One that opens ever more, and closes none, must not take all of Orthanc's threads.
+    associations_per_modality: int = Field(default=128, ge=1)
     handshake_seconds: int = Field(default=10, ge=1)
     # After a reload, associations of the old configuration (a struck modality's too) live on this long at most.
     old_worker_seconds: int = Field(default=600, ge=1)
     # Orthanc closes an association on which nothing is asked for this long; many scanners keep one open between series.
     idle_association_seconds: int = Field(default=300, ge=10)
-    # An idle association occupies a thread: 4 (Orthanc's default) make others wait for seconds.
-    dicom_threads: int = Field(default=64, ge=4, le=512)
+    # An association occupies a thread as long as it is open: 4 (Orthanc's default) make others wait for seconds.
+    dicom_threads: int = Field(default=256, ge=4, le=512)
+
+    @model_validator(mode="after")
+    def _no_modality_can_take_all_threads(self) -> Self:
+        if self.associations_per_modality >= self.dicom_threads:
+            raise ValueError(
+                f"associations_per_modality ({self.associations_per_modality}) must be less than dicom_threads ({self.dicom_threads}): "
+                "one modality could keep all others out"
+            )
+        return self
 
 
 def _unique(what: str, names: Iterable[str], remedy: str) -> None:

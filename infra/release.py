@@ -28,7 +28,7 @@ from infra.stack import Stack
 # The users that the pinned images are made for: orthanc in orthancteam/orthanc, nginx in the official nginx.
 ORTHANC_ACCOUNT: Final = Account(uid=999, gid=999)
 NGINX_ACCOUNT: Final = Account(uid=101, gid=101)
-NGINX_MB: Final = 256
+NGINX_MB: Final = 320  # nginx.conf says what for
 SYSTEM_MB: Final = 640  # what Amazon Linux, Docker, the SSM agent and the agent need beside the containers
 KEEP_DAYS: Final = 90
 KEY: Final = "release.tar.gz"

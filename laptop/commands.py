@@ -9,7 +9,7 @@ from textwrap import indent
 
 from pydantic import ValidationError
 
-from laptop import demo
+from laptop import bench, demo
 from laptop.site import Enrolment
 from laptop.tell import Trouble, complaints
 
@@ -34,6 +34,8 @@ def obey(arguments: list[str] | None) -> int:
     commands.add_parser("logs", help="what happened lately")
     commands.add_parser("down", help="stop it, keeping data")
     commands.add_parser("clean", help="leave nothing behind")
+    measure = commands.add_parser("bench", help="measure it against no TLS and the original's configuration")
+    measure.add_argument("--quick", action="store_true", help="only show that the bench works")
     said = parser.parse_args(arguments)
     try:
         _carry_out(said)
@@ -69,3 +71,5 @@ def _carry_out(said: argparse.Namespace) -> None:
             demo.stop(demo.HOME)
         case "clean":
             demo.clean(demo.HOME)
+        case "bench":
+            bench.run(bench.HOME, quick=said.quick)

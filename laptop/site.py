@@ -204,9 +204,9 @@ class Site:
             return Service(
                 project=self.plan.project,
                 aet=self.plan.aet,
-                orthanc=Container(image=images.orthanc, account=accounts["orthanc"], memory_mb=2048),
-                nginx=Container(image=images.nginx, account=accounts["nginx"], memory_mb=256),
-                postgres=Container(image=images.postgres, account=accounts["postgres"], memory_mb=1024),
+                orthanc=Container(image=images.orthanc, account=accounts["orthanc"], memory_mb=3072),
+                nginx=Container(image=images.nginx, account=accounts["nginx"], memory_mb=320),
+                postgres=Container(image=images.postgres, account=accounts["postgres"], memory_mb=2560),
                 run_dir=str(self.run),
                 scratch_dir=str(self.home / "scratch"),
                 dicom_port=self.plan.dicom_port,

@@ -45,8 +45,27 @@ function admit(s) {
     if (!enrolled) {
         return refuse(s, `certificate ${s.variables.ssl_client_fingerprint} is not enrolled (${s.variables.ssl_client_s_dn})`);
     }
-    read(s, (called, calling) => calling !== enrolled &&
-        `the certificate belongs to '${enrolled}', but the association calls itself '${calling}'`);
+    read(s, (called, calling) => calling !== enrolled
+        ? `the certificate belongs to '${enrolled}', but the association calls itself '${calling}'`
+        : count(s, enrolled));
+}
+
+// Takes one of the modality's places, or says that there is none left. nginx's own limit_conn counts before TLS, and so knows
+// no modalities but only addresses, which many of them may share.
+function count(s, enrolled) {
+    const most = Number(s.variables.associations_per_modality);
+    if (ngx.shared.open.incr(enrolled, 1, 0) > most) {
+        ngx.shared.open.incr(enrolled, -1);
+        return `'${enrolled}' has ${most} associations open already`;
+    }
+    s.variables.counted_aet = enrolled;
+    return '';
+}
+
+// Gives the place back: nginx asks once, when it logs the association. What it logs is how many the modality still has open.
+function leave(s) {
+    const aet = s.variables.counted_aet;
+    return aet ? String(ngx.shared.open.incr(aet, -1)) : '';
 }
 
 // To a modality, from Orthanc: the one that this port leads to, and no other.
@@ -55,4 +74,4 @@ function release(s) {
         `this port leads to '${s.variables.receiver_aet}', but the association calls '${called}'`);
 }
 
-export default {admit, release};
+export default {admit, leave, release};

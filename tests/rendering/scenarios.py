@@ -34,7 +34,7 @@ def fingerprint(number: int) -> str:
 _LAPTOP = Service(
     project="imaging",
     orthanc=Container(image=pins.ORTHANC_IMAGE, account=_OWN, memory_mb=2048),
-    nginx=Container(image=pins.NGINX_IMAGE, account=_OWN, memory_mb=256),
+    nginx=Container(image=pins.NGINX_IMAGE, account=_OWN, memory_mb=320),
     postgres=Container(image=pins.POSTGRES_IMAGE, account=_OWN, memory_mb=1024),
     run_dir="/home/ada/my imaging/run",
     scratch_dir="/home/ada/my imaging/scratch",
@@ -70,7 +70,7 @@ _MANY = Service(
     project="many_2-b",
     aet="PACS.Main_1",
     orthanc=Container(image=f"sha256:{1:064x}", account=Account(uid=999, gid=999), memory_mb=2048),
-    nginx=Container(image=f"sha256:{2:064x}", account=Account(uid=101, gid=101), memory_mb=256),
+    nginx=Container(image=f"sha256:{2:064x}", account=Account(uid=101, gid=101), memory_mb=320),
     postgres=Container(image=f"sha256:{3:064x}", account=Account(uid=998, gid=998), memory_mb=1024),
     run_dir="/srv/imaging/run",
     scratch_dir="/srv/imaging/scratch",
@@ -97,12 +97,19 @@ _MANY = Service(
         Modality(aet="4711", may=(), certificates=(fingerprint(0x4711),)),
     ),
     logs=RotatedFiles(file_mb=3, files=2),
-    limits=Limits(connections_per_address=7, handshake_seconds=5, old_worker_seconds=61, idle_association_seconds=120, dicom_threads=16),
+    limits=Limits(
+        connections_per_address=7,
+        associations_per_modality=3,
+        handshake_seconds=5,
+        old_worker_seconds=61,
+        idle_association_seconds=120,
+        dicom_threads=16,
+    ),
 )
 
 _NONE = Service(
     orthanc=Container(image=pins.ORTHANC_IMAGE, account=Account(uid=999, gid=999), memory_mb=2048),
-    nginx=Container(image=pins.NGINX_IMAGE, account=Account(uid=101, gid=101), memory_mb=256),
+    nginx=Container(image=pins.NGINX_IMAGE, account=Account(uid=101, gid=101), memory_mb=320),
     run_dir="/run/orthanc-service",
     scratch_dir="/var/lib/orthanc/scratch",
     database=Database(host="192.0.2.5"),

@@ -184,6 +184,7 @@ def test_a_service_whose_parts_do_not_fit_together_is_refused(changes: Mapping[s
         (Database, {"host": "db", "user": "x y"}),
         (Database, {"host": "db/x"}),
         (Limits, {"connections_per_address": 0}),
+        (Limits, {"associations_per_modality": 0}),
         (Limits, {"dicom_threads": 3}),
         (Limits, {"dicom_threads": 513}),
         (Limits, {"idle_association_seconds": 9}),
@@ -196,6 +197,11 @@ def test_a_service_whose_parts_do_not_fit_together_is_refused(changes: Mapping[s
 )
 def test_a_number_or_name_out_of_bounds_is_refused(model: type[BaseModel], values: Mapping[str, Any]) -> None:
     _refused(model, values, "")
+
+
+def test_limits_that_would_let_one_modality_take_every_thread_are_refused() -> None:
+    _refused(Limits, {"associations_per_modality": 16, "dicom_threads": 16}, "one modality could keep all others out")
+    assert Limits(associations_per_modality=15, dicom_threads=16)
 
 
 @pytest.mark.parametrize("name", ["my-images", "user", "all", "replication", "postgres"])

@@ -45,6 +45,7 @@ def test_containers_get_what_the_system_leaves_them() -> None:
     service = release.service(load(), STACK, facts_from(load(), {}))
     assert service.orthanc.memory_mb + service.nginx.memory_mb + release.SYSTEM_MB == 2048
     assert service.orthanc.memory_mb >= 1024
+    assert service.nginx.memory_mb >= 320  # what tests/rendering holds nginx.conf to
 
 
 def test_run_directories_have_one_way_to_be_written() -> None:

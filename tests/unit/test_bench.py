@@ -1,0 +1,71 @@
+"""What `make bench` sends, and what it makes of its measurements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from laptop import bench
+from laptop.bench_images import Kind, batch
+from laptop.bench_table import Findings, Ratio, Row, ratio, report
+
+ROUNDS = [
+    {"this": 2.0, "no-tls": 1.8, "original": 8.0},
+    {"this": 1.0, "no-tls": 0.7, "original": 5.0},
+    {"this": 4.0, "no-tls": 3.8, "original": 14.0},
+]
+FINDINGS = Findings(processors=2, load=0.25, small=123.4, peaks_mb={"orthanc": 301.2, "nginx": 20.0}, database_bytes=1.234, log_bytes=1.5)
+
+
+def test_a_ratio_is_the_median_of_neighbours_not_of_all() -> None:
+    # The medians' own ratio would be 4.0 and 0.9 as well, but the middle round's neighbours say otherwise.
+    assert ratio(ROUNDS, "original") == Ratio(middle=4.0, least=3.5, most=5.0)
+    assert ratio(ROUNDS, "no-tls") == Ratio(middle=0.9, least=0.7, most=0.95)
+
+
+def test_the_report_has_a_line_for_every_row_and_ends_with_the_verdict() -> None:
+    lines = report(dict.fromkeys(bench.ROWS, ROUNDS), FINDINGS)
+    for row in bench.ROWS:
+        (line,) = (line for line in lines if line.startswith(f"| {row.title} |"))
+        assert f"| {row.associations * row.images / 2:.1f} | 90 % (70 % to 95 %) | 4.0 (3.5 to 5.0) |" in line
+    assert lines[-1] == "ingest: 4.0 times the original, 90 % of no TLS"
+    said = "\n".join(lines)
+    assert "1800 an hour by one association" in said  # 100 images a second, 200 in a study
+    assert "1 TB in CT images, by four associations: 0.3 days" in said  # 80 a second, 524,288 bytes each
+    assert "a stored GB takes 1.23 GB in PostgreSQL, and writes 1.50 GB of its log" in said
+    assert "orthanc 301 MB, nginx 20 MB" in said
+
+
+def test_rows_are_told_apart_by_their_titles() -> None:
+    assert len({row.title for row in bench.ROWS}) == len(bench.ROWS)
+
+
+def test_what_comes_back_was_sent_before_and_bigger_series_have_pushed_it_out_of_the_cache() -> None:
+    sizes = {"CT": 2**19, "CR": 2**23, "small": 2**13}
+    sent = [row for row in bench.ROWS if row.what == "C-STORE"]
+    back = [row for row in bench.ROWS if row.what != "C-STORE"]
+    for row, source in zip(back, sent, strict=False):
+        assert (row.kind, row.images) == (source.kind, source.images)
+    after = sum(row.associations * row.images * sizes[row.kind] for row in sent[len(back) :])
+    assert after > 2 * 128 * 2**20  # twice Orthanc's MaximumStorageCacheSize
+
+
+@pytest.mark.parametrize(("kind", "pixels"), [("CT", 512 * 512 * 2), ("CR", 8 * 2**20), ("small", 64 * 64 * 2)])
+def test_every_image_of_every_batch_is_another_one(kind: Kind, pixels: int, tmp_path: Path) -> None:
+    one, other = (batch(kind, serial=serial, images=2, folder=tmp_path / str(serial)) for serial in (1, 2))
+    images = [pydicom.dcmread(path) for made in (one, other) for path in sorted(made.folder.iterdir())]
+    assert len({image.SOPInstanceUID for image in images}) == 4
+    assert [image.StudyInstanceUID for image in images] == [one.study, one.study, other.study, other.study]
+    assert [image.SeriesInstanceUID for image in images] == [one.series, one.series, other.series, other.series]
+    assert {image.PatientID for image in images} == {"BENCH-000001", "BENCH-000002"}
+    for image in images:
+        assert image.file_meta.MediaStorageSOPInstanceUID == image.SOPInstanceUID
+        assert image.SOPInstanceUID.is_valid
+        assert len(image.PixelData) == pixels == image.pixel_array.nbytes
+    assert one.bytes == sum(path.stat().st_size for path in one.folder.iterdir())
+
+
+def test_a_row_s_rate_counts_the_images_of_all_its_associations() -> None:
+    assert Row(what="C-STORE", kind="CT", associations=4, images=50).rate(2.0) == 100
