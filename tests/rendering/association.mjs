@@ -6,8 +6,9 @@ let input = '';
 for await (const piece of process.stdin) {
     input += piece;
 }
-const { entry, variables, pieces } = JSON.parse(input);
-const told = { ended: [], errors: [], variables };
+const { entry, variables, pieces, open } = JSON.parse(input);
+globalThis.ngx = { shared: { open: { incr: (key, by, first) => (open[key] = (open[key] ?? first) + by) } } };
+const told = { ended: [], errors: [], variables, open };
 const listeners = {};
 association[entry]({
     variables,
@@ -22,4 +23,5 @@ for (const piece of pieces) {
     sofar = Buffer.concat([sofar, Buffer.from(piece, 'hex')]);
     listeners.upstream?.(sofar);
 }
+told.left = told.ended.includes('passed') && entry === 'admit' ? association.leave({ variables }) : null;
 console.log(JSON.stringify(told));

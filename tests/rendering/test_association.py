@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.rendering.scenarios import SCENARIOS
 
 _NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(_NODE is None, reason="needs node (Node.js) on PATH")
-_CT1 = {"enrolled_aet": "CT1", "ssl_client_fingerprint": "ab" * 20, "ssl_client_s_dn": "CN=ct1"}
+_CT1 = {"enrolled_aet": "CT1", "ssl_client_fingerprint": "ab" * 20, "ssl_client_s_dn": "CN=ct1", "associations_per_modality": "4"}
 
 
 def _request(called: bytes = b"ORTHANC", calling: bytes = b"CT1", kind: int = 1) -> bytes:
@@ -23,10 +24,14 @@ def _request(called: bytes = b"ORTHANC", calling: bytes = b"CT1", kind: int = 1)
     return bytes([kind]) + b"\0" * 3 + b"<<<<<<" + called.ljust(16) + calling.ljust(16) + b">" * 32
 
 
-def _played(tmp_path: Path, entry: str, variables: dict[str, str], *pieces: bytes) -> dict[str, Any]:
+def _played(
+    tmp_path: Path, entry: str, variables: dict[str, str], *pieces: bytes, open_already: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     (tmp_path / "association-under-test.mjs").write_text(render(SCENARIOS["none"])["nginx/association.js"], encoding="utf-8")
     shutil.copy(Path(__file__).parent / "association.mjs", tmp_path)
-    session = json.dumps({"entry": entry, "variables": variables, "pieces": [piece.hex() for piece in pieces]})
+    session = json.dumps(
+        {"entry": entry, "variables": variables, "pieces": [piece.hex() for piece in pieces], "open": dict(open_already or {})}
+    )
     command = [str(_NODE), str(tmp_path / "association.mjs")]
     done = subprocess.run(command, input=session, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
@@ -49,6 +54,19 @@ def test_titles_of_sixteen_letters_are_read_whole(tmp_path: Path) -> None:
     told = _admitted(tmp_path, _request(b"ABCDEFGHIJKLMNOP", b"QRSTUVWXYZ012345"), enrolled_aet="QRSTUVWXYZ012345")
     assert told["ended"] == ["passed"]
     assert (told["variables"]["called_aet"], told["variables"]["calling_aet"]) == ("ABCDEFGHIJKLMNOP", "QRSTUVWXYZ012345")
+
+
+def test_a_place_is_taken_with_the_association_and_given_back_with_its_end(tmp_path: Path) -> None:
+    told = _played(tmp_path, "admit", dict(_CT1), _request(), open_already={"CT1": 3})
+    assert told["ended"] == ["passed"]
+    assert (told["open"], told["left"]) == ({"CT1": 3}, "3")
+
+
+def test_a_modality_without_a_place_left_is_refused_and_takes_none(tmp_path: Path) -> None:
+    told = _played(tmp_path, "admit", dict(_CT1), _request(), open_already={"CT1": 4, "MR7": 1})
+    assert told["ended"] == ["denied"]
+    assert told["errors"] == ["association refused: 'CT1' has 4 associations open already"]
+    assert told["open"] == {"CT1": 4, "MR7": 1}
 
 
 @pytest.mark.parametrize("calling", [b"CT2", b"ct1", b"CT", b"CT11", b"", b"CT\x001"])

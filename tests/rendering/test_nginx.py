@@ -248,7 +248,7 @@ def test_nobody_can_hold_the_gateway_by_being_slow_or_by_many_connections(servic
     assert server.one("limit_conn").args == ("addresses", str(limits.connections_per_address))
     assert nginx.one("stream", "limit_conn_zone").args[:2] == ("$binary_remote_addr", "zone=addresses:1m")
     assert server.pairs("set")["$associations_per_modality"] == str(limits.associations_per_modality)
-    assert nginx.one("stream", "js_shared_dict_zone").args == ("zone=open:64k", "type=number")
+    assert nginx.one("stream", "js_shared_dict_zone").args == ("zone=open:64k", "type=number", "timeout=1h")
     assert server.value("ssl_handshake_timeout") == (f"{limits.handshake_seconds}s",)
     assert server.value("preread_timeout") == (f"{limits.handshake_seconds}s",)
     assert nginx.one("worker_shutdown_timeout").args == (f"{limits.old_worker_seconds}s",)

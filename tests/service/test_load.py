@@ -24,7 +24,8 @@ from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 from config_templates import Limits, places
 from laptop import study
 from laptop.peer import Peer
-from tests.service.stack import DICOM_PORT, SERVICES, Stack, answer_to, associate_request, dcmtk, eventually, tls_socket
+from operations.verify.wire import associate_request
+from tests.service.stack import DICOM_PORT, SERVICES, Stack, answer_to, dcmtk, eventually, tls_socket
 
 ACCEPTED, CLOSED = b"\x02", b""
 PATIENCE = 2.0  # seconds that a modality may wait for the answer to a C-ECHO
