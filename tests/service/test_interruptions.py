@@ -104,7 +104,6 @@ def test_kill_9_at_each_step_is_healed_by_the_next_run(clone: Clone) -> None:
         ("starting, until", "orthanc"),
         ("starting, until", "nginx"),
         ("C-STORE: 2 images", ""),
-        ("==> Where it lies", ""),
     ):
         cut_off(clone, line, signal.SIGKILL, when_running=service)
     done = clone.run("demo")
