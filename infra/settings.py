@@ -108,6 +108,16 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _at_least_one(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Unlike Field(min_length=1), this does not complain besides when an item is wrong.
+    if not values:
+        raise ValueError("names none: give at least 1 item")
+    return values
+
+
+Generation = Annotated[int, Field(ge=1, le=9999)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -123,7 +133,7 @@ class Modality(_Model):
     may: Annotated[tuple[Right, ...], AfterValidator(_each_once)]
     address: IPv4Address | None = None  # an address, because a security group knows no names
     port: Port | None = None
-    certificates: Annotated[tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=1), AfterValidator(_each_once)] = (1,)
+    certificates: Annotated[tuple[Generation, ...], AfterValidator(_at_least_one), AfterValidator(_each_once)] = (1,)
     requests: Mapping[int, str] = {}
 
     @model_validator(mode="after")
@@ -162,7 +172,6 @@ def _somebody_is_admin(users: tuple[User, ...]) -> tuple[User, ...]:
     return users
 
 
-Generation = Annotated[int, Field(ge=1, le=9999)]
 Sha256 = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "must be the 64 lower-case hex digits of a SHA-256"))]
 Url = Annotated[str, AfterValidator(_matching(r"https://[A-Za-z0-9.-]+(/[A-Za-z0-9._~%+-]+)+", "must be an https:// address with a path"))]
 
@@ -393,7 +402,9 @@ def _shown(key: str, value: object, encrypted: Collection[str]) -> str | None:
     if value is None or _FIELDS.get(key) in _SECRET or f"{PROJECT}:{key}" in encrypted:
         return None
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    first = text.splitlines()[0] if text else "''"
+    if not text:
+        return "''"
+    first = text.splitlines()[0]
     return first if first == text and len(first) <= 80 else f"{first[:77]}..."
 
 
