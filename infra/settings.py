@@ -111,6 +111,17 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _at_least_one(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """at least one"""
+    # Unlike Field(min_length=1), this does not complain besides when an item is wrong.
+    if not values:
+        raise ValueError("names none: give at least 1 item")
+    return values
+
+
+Generation = Annotated[int, Field(ge=1, le=9999)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -127,7 +138,7 @@ class Modality(_Model):
     # An address, because a security group knows no names.
     address: IPv4Address | None = Field(None, description="where images may be sent to it, with `port`")
     port: Port | None = Field(None, description="its DICOM TLS port, with `address`")
-    certificates: Annotated[tuple[Annotated[int, Field(ge=1, le=9999)], ...], Field(min_length=1), AfterValidator(_each_once)] = Field(
+    certificates: Annotated[tuple[Generation, ...], AfterValidator(_at_least_one), AfterValidator(_each_once)] = Field(
         (1,), description="its certificates in force, by number"
     )
     requests: Mapping[int, str] = Field({}, description="by number, a request (PEM) that it made itself: its key never leaves it")
@@ -170,7 +181,6 @@ def _somebody_is_admin(users: tuple[User, ...]) -> tuple[User, ...]:
     return users
 
 
-Generation = Annotated[int, Field(ge=1, le=9999)]
 Sha256 = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "must be the 64 lower-case hex digits of a SHA-256"))]
 Url = Annotated[str, AfterValidator(_matching(r"https://[A-Za-z0-9.-]+(/[A-Za-z0-9._~%+-]+)+", "must be an https:// address with a path"))]
 
@@ -404,7 +414,9 @@ def _shown(key: str, value: object, encrypted: Collection[str]) -> str | None:
     if value is None or FIELDS.get(key) in _SECRET or f"{PROJECT}:{key}" in encrypted:
         return None
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    first = text.splitlines()[0] if text else "''"
+    if not text:
+        return "''"
+    first = text.splitlines()[0]
     return first if first == text and len(first) <= 80 else f"{first[:77]}..."
 
 

@@ -39,7 +39,7 @@ _WORDS: Final[Sequence[tuple[str, str]]] = (
     (r"(sns|logs|kms|s3|\w+)\.amazonaws\.com", "*"),
     (r"0644", "0666"),
     (r"0755", "0777"),
-    (r"(.*)@sha256:.*", r"\1"),
+    (r"(.*)@sha256:[0-9a-f]{64}", r"\1"),
     (r"https(://.*)", r"http\1"),
 )
 # Calls that make a statement of a policy: the argument that narrows it -> everybody, or everything.

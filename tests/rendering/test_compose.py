@@ -309,6 +309,7 @@ def test_logs_are_bounded_or_never_block(service: Service) -> None:
             assert logging["options"]["max-buffer-size"] == "8m"
             assert logging["options"]["awslogs-region"] == service.logs.region
             assert logging["options"]["awslogs-group"] == service.logs.group
+            assert logging["options"]["tag"] == "{{.Name}}"  # Docker's own words: one stream for each container
             assert "awslogs-create-group" not in logging["options"]
         else:
             assert logging == {

@@ -204,6 +204,55 @@ def test_limits_that_would_let_one_modality_take_every_thread_are_refused() -> N
     assert Limits(associations_per_modality=15, dicom_threads=16)
 
 
+@pytest.mark.parametrize(
+    ("model", "values", "key", "lowest", "highest"),
+    [
+        (Account, {"uid": 1, "gid": 1}, "uid", 1, 2**31 - 1),
+        (Account, {"uid": 1, "gid": 1}, "gid", 1, 2**31 - 1),
+        (Container, {"image": pins.NGINX_IMAGE, "account": Account(uid=1, gid=1)}, "memory_mb", 64, None),
+        (Database, {"host": "db"}, "port", 1, 65535),
+        (Database, {"host": "db"}, "index_connections", 2, 50),
+        (RotatedFiles, {}, "file_mb", 1, None),
+        (RotatedFiles, {}, "files", 2, None),
+        (Limits, {}, "connections_per_address", 1, None),
+        (Limits, {}, "handshake_seconds", 1, None),
+        (Limits, {}, "old_worker_seconds", 1, None),
+        (Limits, {}, "idle_association_seconds", 10, None),
+        (Limits, {}, "associations_per_modality", 1, None),
+        (Limits, {"associations_per_modality": 1}, "dicom_threads", 4, 512),
+    ],
+)
+def test_a_number_has_its_lowest_and_perhaps_its_highest_value(
+    model: type[BaseModel], values: Mapping[str, Any], key: str, lowest: int, highest: int | None
+) -> None:
+    assert getattr(model(**{**values, key: lowest}), key) == lowest
+    _refused(model, {**values, key: lowest - 1}, f"{key}: .*greater than or equal to {lowest}")
+    if highest is not None:
+        assert getattr(model(**{**values, key: highest}), key) == highest
+        _refused(model, {**values, key: highest + 1}, f"{key}: .*less than ")
+
+
+def test_a_site_that_says_nothing_of_bounds_has_those_of_a_department() -> None:
+    assert dict(Limits()) == {
+        "connections_per_address": 2500,
+        "associations_per_modality": 128,
+        "handshake_seconds": 10,
+        "old_worker_seconds": 600,
+        "idle_association_seconds": 300,
+        "dicom_threads": 256,
+    }
+    assert (Database(host="db").port, Database(host="db").index_connections) == (5432, 12)
+    assert (RotatedFiles().file_mb, RotatedFiles().files) == (10, 5)
+    assert (SCENARIOS["none"].dicom_port, SCENARIOS["none"].web_port) == (11112, 443)
+
+
+def test_a_complaint_does_not_show_what_pydantic_would_show_of_the_input() -> None:
+    changes = {"aet": ("a password in the wrong place",)}
+    with pytest.raises(ValidationError) as caught:
+        given(_AWS, **changes)
+    assert "password" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["my-images", "user", "all", "replication", "postgres"])
 def test_a_database_name_or_role_is_quoted_or_refused_where_it_would_be_read_as_something_else(name: str) -> None:
     try:
