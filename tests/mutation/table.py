@@ -20,6 +20,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     (r"without (description|examples)=|/ (description|examples)\b", "a text for people"),
     (r"without encoding=", "every file here is ASCII, and UTF-8 is the hosts' default"),
     (r"(trim_blocks|lstrip_blocks|keep_trailing_newline|sort_keys|indent)\b", "how a rendered text looks"),
+    (r"places\.py: \w+_PORT: ", "both ends read the same constant; no port inside is safer than another"),
     (r"config_templates/__init__\.py: __all__", "names for those who import"),
     (r"infra/monitoring\.py: (alarms|dashboard|_GB|_PERIOD|_TRANSACTION_IDS|Alarm)\b", "when somebody is woken, and how a graph looks"),
     (r"infra/monitoring\.py: .*(MetricAlarm|Dashboard|TopicSubscription)\b", "likewise; guardrails.watched says what an alarm must have"),
