@@ -79,6 +79,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"infra/settings\.py: Settings / compose_sha256_x86_64 / Field: without alias", "what the generator makes of the name too; said"),
     (r"infra/settings\.py: FIELDS: without or", "every field has the alias that the generator makes"),
     (r"infra/settings\.py: how_to_set / example / str: without (or \[|item)", "every field has an example"),
+    (r"places\.py: LAPTOP_SECRETS / postgres: without item .superuser\.pgpass", "tests/service asks the laptop's database with it"),
     (r"_decoded / .*(without validate|True -> False)", "what is decoded more leniently hides a key no better"),
     (r"host_is_replaced / int / hook\.get: 3600 -> 1800", "AWS takes either"),
     (r"infra/guardrails\.py: .*int.*: 0 -> 1$", "stands for nothing said: either is too little"),

@@ -359,10 +359,11 @@ def test_every_key_file_holds_the_key_of_the_certificate_beside_it() -> None:
         assert files[file] == certificate(name).certificate, file
 
 
-def test_every_secret_file_has_its_place_in_a_directory_that_a_container_or_the_agent_reads() -> None:
-    files = json.loads(released(deployed("dev"))["host.json"])["files"]
+def test_every_key_certificate_and_password_has_its_place_in_a_directory_that_a_container_or_the_agent_reads() -> None:
+    secret = json.loads(released(deployed("dev"))["host.json"])["files"]
+    public = [name for name in released(deployed("dev")) if name.endswith(".crt")]
     places_ = {f"{folder}/{file}" for folder, names in {**places.SECRETS, **places.AGENT_SECRETS}.items() for file in names}
-    assert set(files) <= places_
+    assert {*secret, *public} <= places_
 
 
 def test_a_release_names_for_each_secret_file_its_secret_version_and_field() -> None:
