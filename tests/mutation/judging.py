@@ -27,8 +27,11 @@ from tests.mutation.mutants import ROOT, Mutant
 
 SECONDS: Final = 180
 _INSTALLED: Final = "installed.txt"
-# Goldens say that something changed, not that it is wrong; and whether files are collected or listed depends on no line here.
-_NO_JUDGES: Final = ("tests/rendering/test_goldens.py", "tests/unit/test_repository.py", "tests/unit/test_mutation.py")
+# Goldens say that something changed, not that it is wrong. The others judge pages and the repository (which is none here).
+_NO_JUDGES: Final = (
+    "tests/rendering/test_goldens.py",
+    *(f"tests/unit/test_{name}.py" for name in ("alarms", "bench", "conformance", "documentation", "mutation", "reference", "repository")),
+)
 _QUIET: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # what is imported before is none of ours
 # Who is asked first, because they stand closest; and then everybody who could know.
 _CLOSEST: Final = {

@@ -333,8 +333,12 @@ def test_a_template_prints_texts_and_numbers_alone_whoever_checked_them(value: o
     assert template.render(value=7) == "7"
     with pytest.raises(TypeError):
         template.render(value=value)
-    with pytest.raises(UndefinedError):
-        template.render()
+
+
+def test_a_template_that_asks_for_what_nobody_gave_is_an_error_and_not_taken_for_no() -> None:
+    for text in ("{% if nothing %}x{% endif %}", "{% for one in nothing %}x{% endfor %}"):
+        with pytest.raises(UndefinedError):
+            rendering._TEMPLATES.from_string(text).render()
 
 
 @pytest.mark.parametrize(
