@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 from pydantic import BaseModel, ValidationError
 
-from config_templates import Account, Container, Database, Limits, Modality, RotatedFiles, User, pins, render
+from config_templates import Account, Container, Database, Limits, Modality, RotatedFiles, User, pins, render, rendering
 from config_templates.model import CloudWatchLogs
 from tests.rendering.scenarios import SCENARIOS, fingerprint, given
 
@@ -323,6 +324,17 @@ def test_even_unchecked_no_value_is_printed_that_is_only_a_word_of_python(field:
     service = SCENARIOS["many"].model_copy(update={field: value})
     with pytest.raises((TypeError, ValueError)):
         render(service)
+
+
+@pytest.mark.parametrize("value", [None, True, False, 1.5, b"x", _Unresolved(), ["x"]])
+def test_a_template_prints_texts_and_numbers_alone_whoever_checked_them(value: object) -> None:
+    template = rendering._TEMPLATES.from_string("{{ value }}")
+    assert template.render(value="x") == "x"
+    assert template.render(value=7) == "7"
+    with pytest.raises(TypeError):
+        template.render(value=value)
+    with pytest.raises(UndefinedError):
+        template.render()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
+from config_templates import places
 from config_templates.model import fingerprint
 from infra import host
 from infra.certificates import end_of_life
@@ -356,6 +357,13 @@ def test_every_key_file_holds_the_key_of_the_certificate_beside_it() -> None:
     }
     for file, name in authorities.items():
         assert files[file] == certificate(name).certificate, file
+
+
+def test_every_key_certificate_and_password_has_its_place_in_a_directory_that_a_container_or_the_agent_reads() -> None:
+    secret = json.loads(released(deployed("dev"))["host.json"])["files"]
+    public = [name for name in released(deployed("dev")) if name.endswith(".crt")]
+    places_ = {f"{folder}/{file}" for folder, names in {**places.SECRETS, **places.AGENT_SECRETS}.items() for file in names}
+    assert {*secret, *public} <= places_
 
 
 def test_a_release_names_for_each_secret_file_its_secret_version_and_field() -> None:
