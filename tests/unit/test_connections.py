@@ -312,10 +312,11 @@ def test_a_host_of_another_architecture_gets_its_own_plugin_and_image() -> None:
 
 
 @pytest.mark.parametrize(("scenario", "days"), [("prod", 30), ("dev", 7)])
-def test_the_key_is_rotated_named_and_can_be_brought_back(scenario: str, days: int) -> None:
+def test_the_key_is_rotated_named_and_can_be_brought_back_and_so_can_secrets_that_are_kept(scenario: str, days: int) -> None:
     stack = deployed(scenario)
     assert stack.one("kms/key")["enableKeyRotation"] is True
     assert stack.one("kms/key")["deletionWindowInDays"] == days
+    assert {secret["recoveryWindowInDays"] for secret in stack.of("secretsmanager/secret").values()} == {30 if days == 30 else 0}
     assert stack.one("kms/alias") == {"name": "alias/orthanc-test", "targetKeyId": "key-1"}
 
 
