@@ -6,7 +6,8 @@ import tarfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config_templates import places
+from config_templates import Account, CloudWatchLogs, Container, Database, Modality, Service, User, places
+from config_templates.model import fingerprint
 from infra import release
 from infra.release import facts_from, pack, rendered
 from infra.stack import Stack
@@ -50,3 +51,54 @@ def test_containers_get_what_the_system_leaves_them() -> None:
 
 def test_run_directories_have_one_way_to_be_written() -> None:
     assert {path.split("/")[0] for path in rendered(load(), STACK, {}) if "/" in path} <= set(places.MOUNTS)
+
+
+def test_a_host_runs_the_service_that_the_stack_says_with_the_certificates_that_are_in_force() -> None:
+    digest = "a" * 64
+    settings = load(
+        aet="HOSPITAL",
+        dicomPort="2762",
+        webPort="8443",
+        instanceType="t3.medium",
+        orthancImage=f"o@sha256:{digest}",
+        nginxImage=f"n@sha256:{digest}",
+        users=[{"name": "ada", "role": "admin"}, {"name": "ben", "role": "reader"}],
+        modalities=[modality(certificates=[1, 3], address="198.51.100.1", port=104), modality(aet="MR7", may=[])],
+    )
+    pems = {name: certificate(name).certificate for name in ("host", "one", "three")}
+    known = {"database": "db.example", "modalities": {"PROBE": {"1": pems["host"]}, "CT1": {"1": pems["one"], "3": pems["three"]}}}
+    facts = facts_from(settings, known)
+    (unknown,) = facts.modality_certificates["MR7"].values()
+    assert unknown.startswith("0" * 32)  # nobody takes it for a real one
+    assert release.service(settings, STACK, facts) == Service(
+        project="orthanc-test",
+        aet="HOSPITAL",
+        orthanc=Container(image=f"o@sha256:{digest}", account=Account(uid=999, gid=999), memory_mb=4096 - 320 - 640),
+        nginx=Container(image=f"n@sha256:{digest}", account=Account(uid=101, gid=101), memory_mb=320),
+        run_dir="/run/orthanc",
+        scratch_dir="/var/lib/orthanc/scratch",
+        dicom_port=2762,
+        web_port=8443,
+        database=Database(host="db.example", port=5432, name="orthanc", user="orthanc"),
+        users=(User(name="ada", role="admin"), User(name="ben", role="reader"), User(name="host", role="reader")),
+        modalities=(
+            Modality(aet="PROBE", may=(), certificates=(fingerprint(pems["host"]),)),
+            Modality(
+                aet="CT1",
+                may=("store",),
+                certificates=(fingerprint(pems["one"]), fingerprint(pems["three"])),
+                address="198.51.100.1",
+                port=104,
+            ),
+            Modality(aet="MR7", may=(), certificates=(unknown,)),
+        ),
+        logs=CloudWatchLogs(region=REGION, group="/orthanc/test/containers"),
+    )
+
+
+def test_what_a_preview_does_not_know_is_replaced_by_what_nobody_takes_for_real() -> None:
+    settings = load(modalities=[modality()])
+    for known in ({}, {"database": None, "modalities": None}, {"modalities": {"CT1": None}}, {"modalities": {"CT1": {"1": None}}}):
+        facts = facts_from(settings, known)
+        assert facts.database_host.endswith(".invalid")
+        assert {aet: list(numbers) for aet, numbers in facts.modality_certificates.items()} == {"PROBE": [1], "CT1": [1]}
