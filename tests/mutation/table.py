@@ -20,6 +20,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     (r"without (description|examples)=|/ (description|examples)\b", "a text for people"),
     (r"without encoding=", "every file here is ASCII, and UTF-8 is the hosts' default"),
     (r"(trim_blocks|lstrip_blocks|keep_trailing_newline|sort_keys|indent)\b", "how a rendered text looks"),
+    (r"infra/database\.py: max_connections\b", "a careful figure, for an alarm"),
     (r"places\.py: \w+_PORT: ", "both ends read the same constant; no port inside is safer than another"),
     (r"config_templates/__init__\.py: __all__", "names for those who import"),
     (r"infra/monitoring\.py: (alarms|dashboard|_GB|_PERIOD|_TRANSACTION_IDS|Alarm)\b", "when somebody is woken, and how a graph looks"),
@@ -54,7 +55,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     (_lines("compose.yaml.j2", "interval", "timeout", "retries", "start_period", "hostname", "name"), "likewise"),
     (_lines("compose.yaml.j2", "TCP_NODELAY", "MALLOC_ARENA_MAX", "STONE_WEB_VIEWER", "GENERATE_HOST_ID"), "what Orthanc's image reads"),
     (
-        _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections"),
+        _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections", "default_toast"),
         "how fast the laptop's database is",
     ),
 )
@@ -80,6 +81,8 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"infra/settings\.py: FIELDS: without or", "every field has the alias that the generator makes"),
     (r"infra/settings\.py: how_to_set / example / str: without (or \[|item)", "every field has an example"),
     (r"places\.py: LAPTOP_SECRETS / postgres: without item .superuser\.pgpass", "tests/service asks the laptop's database with it"),
+    (r"association\.js: .return '';. removed", "a function without a word returns undefined, which is no reason either"),
+    (r"SecretVersion / secret_string / .*: pulumi\.Output\.secret", "keys and passwords are secret where they are made; said once more"),
     (r"_decoded / .*(without validate|True -> False)", "what is decoded more leniently hides a key no better"),
     (r"host_is_replaced / int / hook\.get: 3600 -> 1800", "AWS takes either"),
     (r"infra/guardrails\.py: .*int.*: 0 -> 1$", "stands for nothing said: either is too little"),

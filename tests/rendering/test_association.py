@@ -62,6 +62,12 @@ def test_a_place_is_taken_with_the_association_and_given_back_with_its_end(tmp_p
     assert (told["open"], told["left"]) == ({"CT1": 3}, "3")
 
 
+def test_the_first_association_of_a_modality_takes_one_place_and_gives_it_back(tmp_path: Path) -> None:
+    told = _admitted(tmp_path, _request(), associations_per_modality="1")
+    assert told["ended"] == ["passed"]
+    assert (told["open"], told["left"]) == ({"CT1": 0}, "0")
+
+
 def test_a_modality_without_a_place_left_is_refused_and_takes_none(tmp_path: Path) -> None:
     told = _played(tmp_path, "admit", dict(_CT1), _request(), open_already={"CT1": 4, "MR7": 1})
     assert told["ended"] == ["denied"]

@@ -78,6 +78,15 @@ def test_the_database_reads_what_is_mounted_and_nothing_on_its_command_line_undo
 
 
 @_with_a_database
+def test_the_database_listens_where_its_networks_reach_and_logs_where_docker_reads(service: Service) -> None:
+    settings = _settings(service)
+    assert settings["listen_addresses"] == "*"  # which networks there are, compose.yaml says
+    writable = {line.partition(":")[0] for line in containers_of(service)["postgres"]["tmpfs"]}
+    assert settings["unix_socket_directories"] in writable
+    assert (settings["log_destination"], settings["logging_collector"]) == ("stderr", "off")
+
+
+@_with_a_database
 def test_the_cluster_lies_in_a_volume_and_is_shut_down_in_order(service: Service) -> None:
     container = containers_of(service)["postgres"]
     assert [(mount["source"], mount["target"]) for mount in container["volumes"] if mount["type"] == "volume"] == [

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from jinja2 import UndefinedError
+from pulumi.runtime.mocks import MockResourceArgs
 
 from config_templates import places
 from config_templates.model import fingerprint
@@ -311,10 +312,11 @@ def test_a_host_of_another_architecture_gets_its_own_plugin_and_image() -> None:
 
 
 @pytest.mark.parametrize(("scenario", "days"), [("prod", 30), ("dev", 7)])
-def test_the_key_is_rotated_named_and_can_be_brought_back(scenario: str, days: int) -> None:
+def test_the_key_is_rotated_named_and_can_be_brought_back_and_so_can_secrets_that_are_kept(scenario: str, days: int) -> None:
     stack = deployed(scenario)
     assert stack.one("kms/key")["enableKeyRotation"] is True
     assert stack.one("kms/key")["deletionWindowInDays"] == days
+    assert {secret["recoveryWindowInDays"] for secret in stack.of("secretsmanager/secret").values()} == {30 if days == 30 else 0}
     assert stack.one("kms/alias") == {"name": "alias/orthanc-test", "targetKeyId": "key-1"}
 
 
@@ -541,3 +543,43 @@ def test_a_key_that_the_site_brings_along_is_a_secret_from_the_start() -> None:
 def test_a_name_that_the_first_boots_template_lacks_is_an_error_and_no_empty_text() -> None:
     with pytest.raises(UndefinedError):
         host._TEMPLATES.from_string("{{ nothing }}").render()
+
+
+def test_a_domain_name_is_what_people_scanners_and_the_host_itself_call_the_server() -> None:
+    stack = deployed("renewing, own certificates")
+    assert json.loads(released(stack)["host.json"])["server_name"] == "pacs.example.org"
+    assert stack.outputs["url"] == "https://pacs.example.org/"
+    assert stack.outputs["dicom"] == "ORTHANC@pacs.example.org:11112 (TLS, client certificate)"
+
+
+def test_programs_are_told_of_the_service_what_people_are_told() -> None:
+    modalities = {f"CT{n}": {"may": ["store", "find", "move", "get"], "address": f"198.51.100.{n}", "port": 104} for n in range(1, 31)}
+    assert deployed("many modalities").outputs["service"] == {
+        "host": "192.0.2.10",
+        "aet": "ORTHANC",
+        "dicomPort": 11112,
+        "webPort": 443,
+        "admins": ["admin"],
+        "modalities": modalities,
+    }
+    assert deployed("renewing, own certificates").outputs["service"]["modalities"] == {"CT1": {"may": ["store"]}}
+
+
+def test_orthanc_is_told_of_the_database_that_was_made() -> None:
+    assert "@db.example.internal:5432/" in released(deployed("dev"))["orthanc/orthanc.json"]
+
+
+def test_an_error_in_a_template_shows_before_the_first_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def made(_: Recorder, args: MockResourceArgs) -> None:
+        asked.append(args.name)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Recorder, "new_resource", made)
+    monkeypatch.setattr("infra.release.render", broken)
+    with pytest.raises(ZeroDivisionError):
+        deploy(LEAST)
+    assert asked == []
