@@ -271,7 +271,10 @@ def two_at_once(scene: Scene) -> str:
     """Run two agents at once: one works, the other steps back"""
     # The timer's own run would be one more of them.
     scene.host.run("systemctl", "stop", "orthanc-converge.timer")
-    scene.host.until("sh", "-c", "! systemctl is-active --quiet orthanc-converge.service")
+    # A run that is at work is called activating, not active.
+    scene.host.until(
+        "sh", "-c", "case $(systemctl show --property ActiveState --value orthanc-converge.service) in activating) exit 1; esac"
+    )
     with scene.steady() as steady, ThreadPoolExecutor() as pool:
         runs = [pool.submit(scene.host.run, "/usr/local/sbin/orthanc-pull", check=False) for _ in range(3)]
         codes = sorted(run.result().returncode for run in runs)

@@ -99,7 +99,7 @@ class Clone:
 
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "laptop", *arguments],
+            [sys.executable, "-m", "laptop", *arguments, *self._own_ports(arguments)],
             cwd=self.folder,
             env={**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}", **(environment or {})},
             stdout=subprocess.PIPE,
@@ -107,6 +107,12 @@ class Clone:
             text=True,
             start_new_session=True,  # so that a signal reaches all of it, as Ctrl-C does
         )
+
+    def _own_ports(self, arguments: Sequence[str]) -> Sequence[str]:
+        """A first `demo` takes free ports, where it is not told which: the usual ones may serve somebody on this machine."""
+        if arguments[0] != "demo" or (self.home / "site.json").exists():
+            return ()
+        return [word for name in ("--dicom-port", "--web-port") if name not in arguments for word in (name, str(free_port()))]
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Said:
         return ended(self.start(*arguments, environment=environment))
