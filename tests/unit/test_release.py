@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pulumi.runtime.mocks import MockResourceArgs
 
 from config_templates import Account, CloudWatchLogs, Container, Database, Modality, Service, User, places
 from config_templates.model import fingerprint
 from infra import release
 from infra.release import facts_from, pack, rendered
 from infra.stack import Stack
-from tests.unit.recording import REGION, certificate
+from tests.unit.recording import LEAST, REGION, ROOT, Recorder, certificate, deploy
 from tests.unit.test_settings import load, modality
+from tests.unit.test_stack import deployed, released
 
 STACK = Stack(name="test", region=REGION, keep=False)
 FILES = st.dictionaries(st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8})?", fullmatch=True), st.text(max_size=200), max_size=8)
@@ -102,3 +106,26 @@ def test_what_a_preview_does_not_know_is_replaced_by_what_nobody_takes_for_real(
         facts = facts_from(settings, known)
         assert facts.database_host.endswith(".invalid")
         assert {aet: list(numbers) for aet, numbers in facts.modality_certificates.items()} == {"PROBE": [1], "CT1": [1]}
+
+
+def test_a_preview_shows_the_files_though_the_database_has_no_address_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Recorder._answer
+
+    def without_address(args: MockResourceArgs) -> Mapping[str, object]:
+        return {key: value for key, value in answer(args).items() if key != "address"}
+
+    monkeypatch.setattr(Recorder, "_answer", staticmethod(without_address))
+    shown = deploy({**LEAST, "modalities": [modality()]}, preview=True).one("orthanc:infra:ConfigRelease")["files"]
+    assert "@database.not-known-yet.invalid:5432/" in shown["orthanc/orthanc.json"]
+    assert '"CT1"' in shown["nginx/nginx.conf"]
+
+
+def test_an_archive_brings_the_program_that_the_host_shall_run() -> None:
+    files = released(deployed("dev"))
+    program = sorted((ROOT / "bootstrap/orthanc_host").glob("*.py"))
+    assert program
+    assert {f"orthanc_host/{path.name}": path.read_text(encoding="utf-8") for path in program}.items() <= files.items()
+
+
+def test_an_archive_carries_no_time() -> None:
+    assert pack({"a": "b"})[4:8] == bytes(4)  # RFC 1952: MTIME
