@@ -292,7 +292,7 @@ RUN, FORM, UNPROVED = "run by", "form checked by", "unproved:"
 AWS_FORM = (FORM, "tests/unit/test_alarms.py::test_aws_knows_every_command_and_option_of_its_cli_that_a_page_uses")
 # Each command of a page: a pattern for it, and the test that runs it, or knows its form, or why none does. Each command has one row.
 PROOFS: Mapping[str, tuple[str, str]] = {
-    r"make": (RUN, "tests/unit/test_repository.py::test_make_alone_lists_every_target_that_people_use"),
+    r"make": (RUN, "tests/repository/test_repository.py::test_make_alone_lists_every_target_that_people_use"),
     r"make demo": (RUN, "tests/service/test_demo.py::test_a_second_demo_changes_nothing_and_sends_nothing"),
     r"make demo-(enrol|strike) AET=.*": (RUN, "tests/service/test_demo.py::test_enrolling_and_striking_by_command"),
     r"make (check|test)": (RUN, ".ci/run"),
@@ -304,7 +304,7 @@ PROOFS: Mapping[str, tuple[str, str]] = {
         RUN,
         "tests/operations/test_modality.py::test_the_bundle_is_written_for_its_reader_alone_and_the_key_is_not_shown",
     ),
-    r"\.venv/bin/python -m pytest tests/.*": (RUN, "tests/unit/test_repository.py::test_every_test_file_is_collected"),
+    r"\.venv/bin/python -m pytest tests/.*": (RUN, "tests/repository/test_repository.py::test_every_test_file_is_collected"),
     r"\.venv/bin/python -m rehearsal stack": (RUN, "tests/engine/test_life.py"),
     r"python3 -m venv \.venv|\.venv/bin/pip install -r requirements\.txt": (RUN, ".github/workflows/preview.yml"),
     r"git clone <this repository> orthanc": (UNPROVED, "where it is published, this repository does not know"),
