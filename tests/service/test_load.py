@@ -152,7 +152,7 @@ def test_idle_associations_and_mute_peers_keep_no_other_modality_waiting(stack: 
         assert echo_seconds(stack.peer("CT1")) < PATIENCE
         with mute_peers(2000):
             # Docker's proxy takes them before nginx does.
-            eventually("all of them are connected", lambda: connections(stack) > 2100, 5)
+            eventually("all of them are connected", lambda: connections(stack) > 2100, 15)
             seconds = [echo_seconds(stack.peer("CT1")) for _ in range(5)]
             assert connections(stack) > 2100, "they must have been there all the time"
     assert median(seconds) < PATIENCE
