@@ -212,24 +212,21 @@ class Scene:
 
     def metric(self, name: str) -> list[float]:
         """Every value of a metric that hosts sent, the newest last."""
+        return [value for _, value in self._sent(name)]
+
+    def last_proof(self) -> tuple[float, float]:
+        """When the newest value of the metric Proof was sent (seconds since the epoch), and the value."""
+        return (self._sent("Proof") or [(0.0, 0.0)])[-1]
+
+    def _sent(self, name: str) -> list[tuple[float, float]]:
+        """When each value of a metric was sent, and the value; the newest last."""
         return [
-            float(datum["Value"])
+            (call.at, float(datum["Value"]))
             for call in self.cloud.asked()
             if str(call) == "cloudwatch:PutMetricData"
             for datum in _metric_data(call.parameters)
             if datum["MetricName"] == name
         ]
-
-    def last_proof(self) -> tuple[float, float]:
-        """When the newest value of the metric Proof was sent (seconds since the epoch), and the value."""
-        sent = [
-            (call.at, float(datum["Value"]))
-            for call in self.cloud.asked()
-            if str(call) == "cloudwatch:PutMetricData"
-            for datum in _metric_data(call.parameters)
-            if datum["MetricName"] == "Proof"
-        ]
-        return sent[-1] if sent else (0.0, 0.0)
 
     def lines(self, host: Host | None = None) -> list[Mapping[str, Any]]:
         """The agent's log lines that arrived in CloudWatch."""

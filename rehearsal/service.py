@@ -318,12 +318,15 @@ def fill(scene: Scene) -> str:
     host.run("mount", "-t", "tmpfs", "-o", "size=1100m,mode=0700,uid=999,gid=999", "tmpfs", scratch)  # a small disk of its own
     host.run("fallocate", "-l", "1000M", f"{scratch}/full")
     said: list[str] = []
-    while len(said) < 10 and "autoscaling:SetInstanceHealth" not in [str(call) for call in scene.cloud.asked(host)]:
+
+    def called(action: str) -> bool:
+        return any(str(call) == f"autoscaling:{action}" for call in scene.cloud.asked(host))
+
+    while len(said) < 10 and not called("SetInstanceHealth"):
         said.append(host.run("/usr/local/sbin/orthanc-pull", check=False).stdout)  # instead of waiting for a minute each time
     gave_up = time.monotonic() - begun
-    calls = [str(call) for call in scene.cloud.asked(host)]
-    require("autoscaling:SetInstanceHealth" in calls, "the host did not give itself up")
-    require("autoscaling:DescribeScalingActivities" in calls, "it did not ask how many did so before")
+    require(called("SetInstanceHealth"), "the host did not give itself up")
+    require(called("DescribeScalingActivities"), "it did not ask how many did so before")
     require("disk:" in scene.proven["reason"], f"`proven` does not tell the reason: {scene.proven}")
     told = "".join(said) + host.journal("orthanc-converge")  # the timer's own runs are among them
     require(told.count("restarting all containers") == 1, "the stack was not restarted exactly once before")

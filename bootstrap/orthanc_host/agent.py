@@ -284,9 +284,11 @@ class Agent:
 
     def _versions(self) -> dict[str, str]:
         """Of what this host runs beside the images, which the release pins."""
-        told = {"system": _named(self.machine.read(Path("/etc/os-release")) or "", "PRETTY_NAME")}
+        told = {
+            "system": _named(self.machine.read(Path("/etc/os-release")) or "", "PRETTY_NAME"),
+            "kernel": (self.machine.read(Path("/proc/sys/kernel/osrelease")) or "").strip(),
+        }
         asked = {
-            "kernel": ("uname", "-r"),
             "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
             "compose": ("docker", "compose", "version", "--short"),
         }

@@ -62,7 +62,7 @@ class Away(Failed):
 
 @dataclass
 class Pretended(Machine):
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=lambda: {"/proc/sys/kernel/osrelease": "6.1\n"})
     owners: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
@@ -155,7 +155,7 @@ class Pretended(Machine):
             return ""
         if command[:2] == ("docker", "inspect"):
             return json.dumps([self._inspected(name) for name in command[2:]])
-        return {"docker": "25\n", "uname": "6.1\n"}.get(command[0], "")
+        return {"docker": "25\n"}.get(command[0], "")
 
     def _inspected(self, name: str) -> dict[str, Any]:
         state = {"Running": True, "Status": "running", "StartedAt": str(self.running[name]), "Health": {"Status": "healthy"}}
