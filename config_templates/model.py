@@ -103,11 +103,11 @@ def fingerprint(pem: str) -> str:
     return sha1(ssl.PEM_cert_to_DER_cert(pem), usedforsecurity=False).hexdigest()
 
 
-class _Model(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, strict=True, revalidate_instances="always")
 
 
-class Modality(_Model):
+class Modality(StrictModel):
     """A DICOM peer: who it is, what it may do, and where it listens if images may be sent to it.
 
     Every enrolled modality may C-ECHO. `certificates` are the fingerprints of all its certificates in force: two while one is renewed.
@@ -126,27 +126,27 @@ class Modality(_Model):
         return self
 
 
-class User(_Model):
+class User(StrictModel):
     """Somebody at the web page."""
 
     name: UserName = Field(description="who logs in")
     role: Literal["admin", "reader"] = Field(description="an admin may change things, a reader only looks")
 
 
-class Account(_Model):
+class Account(StrictModel):
     """The numeric user and group that one container runs as."""
 
     uid: int = Field(ge=1, lt=2**31)
     gid: int = Field(ge=1, lt=2**31)
 
 
-class Container(_Model):
+class Container(StrictModel):
     image: Image
     account: Account
     memory_mb: int = Field(ge=64)
 
 
-class Database(_Model):
+class Database(StrictModel):
     """The PostgreSQL server. `host` is the name that its certificate must carry (verify-full)."""
 
     host: Host
@@ -158,7 +158,7 @@ class Database(_Model):
     index_connections: int = Field(default=12, ge=2, le=50)
 
 
-class RotatedFiles(_Model):
+class RotatedFiles(StrictModel):
     """Docker keeps each container's log in files of bounded size."""
 
     kind: Literal["files"] = "files"
@@ -166,7 +166,7 @@ class RotatedFiles(_Model):
     files: int = Field(default=5, ge=2)
 
 
-class CloudWatchLogs(_Model):
+class CloudWatchLogs(StrictModel):
     """Docker sends each container's log to an existing log group, and drops lines rather than block the service."""
 
     kind: Literal["cloudwatch"] = "cloudwatch"
@@ -174,7 +174,7 @@ class CloudWatchLogs(_Model):
     group: LogName
 
 
-class Limits(_Model):
+class Limits(StrictModel):
     """Bounds that a site may have to move. Times in seconds."""
 
     # Before TLS, peers differ by nothing but their address, and a whole hospital may share one. This leaves room for 2,000 that
@@ -208,7 +208,7 @@ def _unique(what: str, names: Iterable[str], remedy: str) -> None:
         seen.add(name.lower())
 
 
-class Service(_Model):
+class Service(StrictModel):
     """One imaging service. `run_dir` holds the stable directories that containers mount, `scratch_dir` Orthanc's temporary files.
 
     `postgres` is the laptop's own database container; on AWS it is None and `database.host` is the RDS endpoint.

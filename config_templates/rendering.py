@@ -23,7 +23,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"a template prints a value of type {type(value).__name__}")
 
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=FileSystemLoader(_HERE),
     undefined=StrictUndefined,
     autoescape=False,  # noqa: S701 - these are no web pages, and every value is validated by its type
@@ -32,7 +32,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters["tojson"] = lambda value: json.dumps(value, sort_keys=True)
+TEMPLATES.filters["tojson"] = lambda value: json.dumps(value, sort_keys=True)
 
 
 def render(service: Service) -> Mapping[str, str]:
@@ -54,7 +54,7 @@ def render(service: Service) -> Mapping[str, str]:
     }
 
     def template(name: str) -> str:
-        return _TEMPLATES.get_template(name).render(values)
+        return TEMPLATES.get_template(name).render(values)
 
     files = {
         "compose.yaml": template("compose.yaml.j2"),

@@ -25,6 +25,7 @@ def of(  # noqa: PLR0913, PLR0917 - one for each place that an output comes from
         "address": host.address,
         "service": {  # the same for programs: operations/deployed.py reads it
             "host": name,
+            "certificateName": tls.server_name,
             "aet": s.aet,
             "dicomPort": s.dicom_port,
             "webPort": s.web_port,

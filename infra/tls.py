@@ -125,6 +125,7 @@ class TlsMaterial(pulumi.ComponentResource):
     outgoing: Pair
     host: Pair
     modalities: Mapping[str, Mapping[int, Certificate]]
+    server_name: str
 
     def __init__(self, name: str, args: TlsMaterialArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("orthanc:infra:TlsMaterial", name, {}, opts)
@@ -132,12 +133,13 @@ class TlsMaterial(pulumi.ComponentResource):
         inside = self._authority(f"{name}-inside", args.inside_authority, "ECDSA", args.stack)
         only_orthanc = self._authority(f"{name}-orthanc", args.inside_authority, "ECDSA", args.stack)
 
+        self.server_name = args.domain_name or f"{args.stack.label}.{PROJECT}"
         self.server = outside.issue(
             f"server-{args.server_certificate}",
             ["server_auth"],
             algorithm="RSA",
             days=SERVER_DAYS,
-            dns=[args.domain_name] if args.domain_name else [f"{args.stack.label}.{PROJECT}"],
+            dns=[self.server_name],
             addresses=[args.address],
         )
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from laptop.demo import HOME
 from laptop.tell import Trouble
-from operations import modality
+from operations import gateway, modality
 from operations.deployed import deployed
 from operations.verify import report
 from operations.verify.target import of_demo, of_stack
@@ -28,6 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     bundle.add_argument("stack")
     bundle.add_argument("--certificate", type=int, metavar="NUMBER", help="the newest when not given")
     bundle.add_argument("--out", type=Path, metavar="FOLDER", help="bundles/STACK/AET-NUMBER when not given")
+    gate = commands.add_parser("gateway", help="write a gateway for a site whose equipment can't do mutual TLS")
+    gate.add_argument("aet", help="the enrolled modality that the gateway is")
+    gate.add_argument("stack", nargs="?", help="the demo on this machine when not given")
+    gate.add_argument("--from", dest="devices", metavar="AET,AET", help="who may call it (default: the gateway's own AE title)")
+    gate.add_argument("--network", metavar="NET,NET", help="where they are (default: every private network)")
+    gate.add_argument("--listen", metavar="ADDRESS", help="take DICOM on this address of the computer alone")
+    gate.add_argument("--queue-mb", type=int, help="the most that may wait (default: four fifths of the disk)")
+    gate.add_argument("--alarm", metavar="URL", help="post alarms there, as JSON with a 'text'")
+    gate.add_argument("--certificate", type=int, metavar="NUMBER", help="the newest when not given")
+    gate.add_argument("--out", type=Path, metavar="FOLDER", help="bundles/STACK/AET-gateway when not given")
     ask = commands.add_parser("verify", help="ask a running service from the outside whether it does what it shall")
     ask.add_argument("stack", nargs="?", help="the demo on this machine when not given")
     ask.add_argument("--aet", help="the modality to be: one that may store and find when not given")
@@ -40,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return up(asked.stack, asked.pulumi)
             case "modality":
                 modality.hand_over(asked.stack, deployed(asked.stack), asked.aet, number=asked.certificate, folder=asked.out)
+            case "gateway":
+                _gateway(asked)
             case "verify":
                 return _verify(asked.stack, asked.aet)
     except (Trouble, OSError) as trouble:
@@ -49,6 +61,26 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("\ninterrupted\n")
         return 130
     return 0
+
+
+def _gateway(asked: argparse.Namespace) -> None:
+    if asked.stack is None:
+        origin = gateway.of_demo(HOME, asked.aet, number=asked.certificate)
+    else:
+        origin = gateway.of_stack(asked.stack, deployed(asked.stack), asked.aet, number=asked.certificate)
+    wishes = {
+        "devices": _listed(asked.devices),
+        "networks": _listed(asked.network),
+        "listen": asked.listen,
+        "queue_mb": asked.queue_mb,
+        "alarm_url": asked.alarm,
+    }
+    folder = asked.out or Path("bundles") / (asked.stack or "demo") / f"{asked.aet}-gateway"
+    gateway.write_gateway(origin, gateway.design(origin, wishes), folder)
+
+
+def _listed(said: str | None) -> tuple[str, ...] | None:
+    return None if said is None else tuple(filter(None, said.split(",")))
 
 
 def _verify(stack: str | None, aet: str | None) -> int:

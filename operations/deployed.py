@@ -38,6 +38,7 @@ class Rights(_Output):
 
 class Service(_Output):
     host: str
+    certificate_name: str | None = None  # the DNS name in its certificate; programs before 0.2 did not say it
     aet: str
     dicom_port: int
     web_port: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from laptop.certificates import expiry
 from laptop.private import write, write_bundle
 from laptop.tell import Trouble
 from operations.deployed import Bundle, Deployed, Rights, Service
+from operations.sheet import rows, wrapped
 
 SHEET: Final = "README.txt"
-_WIDTH: Final = 100
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def sheet(this: Handover) -> str:
         f"{aet} at {service.aet} (stack {this.stack}), certificate {this.number}",
         "",
         "Where and as whom",
-        *_rows(
+        *rows(
             ("address", service.host),
             ("port", str(service.dicom_port)),
             ("called AE title", service.aet),
@@ -129,14 +128,14 @@ def sheet(this: Handover) -> str:
         ),
         "",
         "TLS (PS3.15 B.12, BCP 195), with a client certificate",
-        *_rows(
+        *rows(
             ("versions", "1.2 and 1.3; nothing older, and nothing in the clear"),
             ("suites, TLS 1.3", " ".join(TLS13_CIPHERS)),
             ("suites, TLS 1.2", " ".join(TLS12_CIPHERS)),
         ),
         "",
         "Files",
-        *_rows(
+        *rows(
             (f"{aet}.crt", f"the certificate, ends {expiry(this.bundle.certificate):%Y-%m-%d %H:%M} UTC"),
             ("", f"SHA-1 fingerprint {fingerprint(this.bundle.certificate)}"),
             _about_the_key(this),
@@ -185,7 +184,7 @@ def _certificates_besides(this: Handover) -> list[str]:
 
 
 def _when_refused(service: Service) -> list[str]:
-    return _wrapped(
+    return wrapped(
         f"Each ends with exit code 0 and 'Success' (findscu with no match). 'Peer aborted Association': {service.aet} does not know this "
         f"certificate (any more), or not under this AE title, or the call came without TLS. 'certificate verify failed': authority.crt is "
         f"not the one that signed what answers there. 'TCP Initialization Error', or no answer: the network, or a firewall."
@@ -199,24 +198,9 @@ def _receiving(this: Handover) -> list[str]:
     return [
         "",
         f"Images are sent to it (C-MOVE) at {rights.address} port {rights.port}, over TLS",
-        *_wrapped(
+        *wrapped(
             f"There it must show {this.aet}.crt, and should ask for a certificate of authority.crt. With dcmtk: "
             f"storescp -v {_tls(this)} -aet {this.aet} -od FOLDER {rights.port}",
             indent="  ",
         ),
     ]
-
-
-def _rows(*rows: tuple[str, str]) -> list[str]:
-    return [line for name, text in rows for line in _wrapped(text, first=f"  {name:22}", indent=" " * 24)]
-
-
-def _wrapped(text: str, *, first: str | None = None, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=indent if first is None else first,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

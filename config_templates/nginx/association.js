@@ -74,4 +74,19 @@ function release(s) {
         `this port leads to '${s.variables.receiver_aet}', but the association calls '${called}'`);
 }
 
-export default {admit, leave, release};
+// At a site's gateway, whose peers have no certificates: the calling AE title must be one of the site's equipment.
+function receive(s) {
+    read(s, (called, calling) => !s.variables.equipment.split(' ').includes(calling) &&
+        `'${calling}' is none of this gateway's equipment`);
+}
+
+// From there straight to the server: under the AE title of the gateway, because the server takes its certificate for no other.
+function introduce(s) {
+    s.on('upstream', (data, flags) => {
+        s.off('upstream');
+        const own = Buffer.from(s.variables.own_aet.padEnd(16));
+        s.send(Buffer.concat([data.slice(0, 26), own, data.slice(TITLES_END)]), flags);
+    });
+}
+
+export default {admit, introduce, leave, receive, release};

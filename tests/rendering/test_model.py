@@ -328,7 +328,7 @@ def test_even_unchecked_no_value_is_printed_that_is_only_a_word_of_python(field:
 
 @pytest.mark.parametrize("value", [None, True, False, 1.5, b"x", _Unresolved(), ["x"]])
 def test_a_template_prints_texts_and_numbers_alone_whoever_checked_them(value: object) -> None:
-    template = rendering._TEMPLATES.from_string("{{ value }}")
+    template = rendering.TEMPLATES.from_string("{{ value }}")
     assert template.render(value="x") == "x"
     assert template.render(value=7) == "7"
     with pytest.raises(TypeError):
@@ -338,7 +338,7 @@ def test_a_template_prints_texts_and_numbers_alone_whoever_checked_them(value: o
 def test_a_template_that_asks_for_what_nobody_gave_is_an_error_and_not_taken_for_no() -> None:
     for text in ("{% if nothing %}x{% endif %}", "{% for one in nothing %}x{% endfor %}"):
         with pytest.raises(UndefinedError):
-            rendering._TEMPLATES.from_string(text).render()
+            rendering.TEMPLATES.from_string(text).render()
 
 
 @pytest.mark.parametrize(

@@ -556,6 +556,7 @@ def test_programs_are_told_of_the_service_what_people_are_told() -> None:
     modalities = {f"CT{n}": {"may": ["store", "find", "move", "get"], "address": f"198.51.100.{n}", "port": 104} for n in range(1, 31)}
     assert deployed("many modalities").outputs["service"] == {
         "host": "192.0.2.10",
+        "certificateName": "orthanc-test.orthanc",
         "aet": "ORTHANC",
         "dicomPort": 11112,
         "webPort": 443,
