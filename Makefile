@@ -48,8 +48,8 @@ modality: $(VENV)/dev ## write what a modality's vendor needs: AET=CT1 STACK=dev
 	@$(VENV)/bin/python -m operations modality $(or $(AET),$(error say which: make modality AET=CT1 STACK=dev)) $(or $(STACK),$(error say of which stack: make modality AET=CT1 STACK=dev)) $(if $(CERTIFICATE),--certificate $(CERTIFICATE)) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: gateway
-gateway: $(VENV)/dev ## write a gateway for equipment without TLS: AET=CT1 STACK=dev, or no STACK for the demo [FROM=CT1,MR1 NETWORK=192.168.10.0/24 LISTEN=address QUEUE_MB=50000 ALARM=url CERTIFICATE=2 OUT=folder]
-	@$(VENV)/bin/python -m operations gateway $(or $(AET),$(error say which: make gateway AET=CT1 STACK=dev)) $(STACK) $(if $(FROM),--from "$(FROM)") $(if $(NETWORK),--network "$(NETWORK)") $(if $(LISTEN),--listen "$(LISTEN)") $(if $(QUEUE_MB),--queue-mb "$(QUEUE_MB)") $(if $(ALARM),--alarm "$(ALARM)") $(if $(CERTIFICATE),--certificate $(CERTIFICATE)) $(if $(OUT),--out "$(OUT)")
+gateway: $(VENV)/dev ## write a gateway for equipment without TLS: AET=CT1 STACK=dev, or no STACK for the demo [FROM=CT1,MR1 NETWORK=192.168.10.0/24]; more: docs/gateway.md
+	@$(VENV)/bin/python -m operations gateway $(or $(AET),$(error say which: make gateway AET=CT1 STACK=dev)) $(STACK) $(if $(FROM),--from "$(FROM)") $(if $(NETWORK),--network "$(NETWORK)") $(if $(LISTEN),--listen "$(LISTEN)") $(if $(DICOM_PORT),--dicom-port $(DICOM_PORT)) $(if $(DIRECT_PORT),--direct-port $(DIRECT_PORT)) $(if $(STATUS_PORT),--status-port $(STATUS_PORT)) $(if $(QUEUE_MB),--queue-mb "$(QUEUE_MB)") $(if $(ALARM),--alarm "$(ALARM)") $(if $(CERTIFICATE),--certificate $(CERTIFICATE)) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: verify
 verify: $(VENV)/$(if $(STACK),dev,laptop) ## ask a service from outside whether all is well: STACK=dev, or nothing for the demo here [AET=CT1]

@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     gate.add_argument("--from", dest="devices", metavar="AET,AET", help="who may call it (default: the gateway's own AE title)")
     gate.add_argument("--network", metavar="NET,NET", help="where they are (default: every private network)")
     gate.add_argument("--listen", metavar="ADDRESS", help="take DICOM on this address of the computer alone")
+    gate.add_argument("--dicom-port", type=int, help="where equipment stores (default: 11112; beside the demo 11122)")
+    gate.add_argument("--direct-port", type=int, help="where it asks (default: 11113; beside the demo 11123)")
+    gate.add_argument("--status-port", type=int, help="its page, on the computer itself (default: 8048)")
     gate.add_argument("--queue-mb", type=int, help="the most that may wait (default: four fifths of the disk)")
     gate.add_argument("--alarm", metavar="URL", help="post alarms there, as JSON with a 'text'")
     gate.add_argument("--certificate", type=int, metavar="NUMBER", help="the newest when not given")
@@ -72,6 +75,9 @@ def _gateway(asked: argparse.Namespace) -> None:
         "devices": _listed(asked.devices),
         "networks": _listed(asked.network),
         "listen": asked.listen,
+        "dicom_port": asked.dicom_port,
+        "direct_port": asked.direct_port,
+        "status_port": asked.status_port,
         "queue_mb": asked.queue_mb,
         "alarm_url": asked.alarm,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ class Origin:
     server: Server
     bundle: Bundle
     images: Mapping[str, str]
+    ports: Mapping[str, int] = field(default_factory=dict)
 
 
 def of_stack(stack: str, found: Deployed, aet: str, *, number: int | None) -> Origin:
@@ -88,6 +89,7 @@ def of_demo(home: Path, aet: str, *, number: int | None, host: str | None = None
             {"certificate": pair.certificate, "authority": site.authority("outside").certificate, "key": pair.key}
         ),
         images={"orthanc": images.orthanc, "nginx": images.nginx, "postgres": images.postgres},
+        ports={"dicom_port": 11122, "direct_port": 11123},  # the demo has the usual one on this machine
     )
 
 
@@ -107,7 +109,7 @@ def design(origin: Origin, wishes: Mapping[str, Any]) -> Gateway:
             nginx_image=origin.images["nginx"],
             postgres_image=origin.images["postgres"],
             certificate_ends=int(expiry(origin.bundle.certificate).timestamp()),
-            **{"devices": (origin.aet,), "networks": PRIVATE, **said_by_people},
+            **{"devices": (origin.aet,), "networks": PRIVATE, **origin.ports, **said_by_people},
         )
     except ValidationError as error:
         raise Trouble(f"such a gateway can't be: {complaints(error)}.") from None
@@ -157,8 +159,8 @@ def sheet(origin: Origin, gateway: Gateway) -> str:
         "",
         *wrapped(
             "It takes plain DICOM from this site's equipment, keeps each image on its disk until the server has acknowledged it, and "
-            "sends it there over mutual TLS. It needs a Linux computer with Docker Engine and its compose plugin, 4 GB of memory, and a disk with "
-            "room for what comes in while the line is down."
+            "sends it there over mutual TLS. It needs a Linux computer with Docker Engine and its compose plugin, 4 GB of memory, and a "
+            "disk with room for what comes in while the line is down."
         ),
         "",
         "Start, look, end (in this folder; as root, or as a user of Docker's: always the same one)",

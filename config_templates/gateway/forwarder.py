@@ -44,10 +44,12 @@ LONGEST_PAUSE = 30.0
 REFUSALS_IN_A_ROW = 20  # then it is not the objects: they are not tried one by one any more
 FIRST_RETRY, LONGEST_RETRY = 60.0, 3600.0  # of an object that the server refuses
 TICK_SECONDS = 5
+QUEUE_SECONDS = 60  # the queue's containers may start again this long before somebody has to look
 REMIND_SECONDS = 6 * 3600
 NEARLY = 80  # percent of the bound
 LEAST_DISK_PERCENT = 5
 CERTIFICATE_DAYS = 30
+STORE_SECONDS = 600  # the server may take this long to acknowledge one object: a big one has to reach its disk
 SEND_SECONDS = 3600  # the longest that one batch may take
 
 
@@ -65,7 +67,8 @@ class Outage(Exception):
 
 def log(what: str, **facts: object) -> None:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(json.dumps({"time": stamp, "what": what, **facts}), flush=True)
+    sys.stdout.write(json.dumps({"time": stamp, "what": what, **facts}) + "\n")  # whole lines: threads log side by side
+    sys.stdout.flush()
 
 
 # -- the queue -------------------------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ class Queue:
 
     def send(self, objects: Sequence[str]) -> None:
         """C-STORE them to the server over one association; returns when it has acknowledged each of them."""
-        body = {"Resources": list(objects), "Synchronous": True, "Timeout": 60}
+        body = {"Resources": list(objects), "Synchronous": True, "Timeout": STORE_SECONDS}
         told = json.loads(self._ask("POST", "/modalities/server/store", body, SEND_SECONDS))
         if told["FailedInstancesCount"] != 0 or told["InstancesCount"] != len(objects):
             raise Failed(500, "{} of {} were sent".format(told["InstancesCount"] - told["FailedInstancesCount"], len(objects)))
@@ -215,9 +218,10 @@ class Forwarder:
             self._lost(str(outage))
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return self._pause
-        self._cursor = cursor
+        # From the start again at the end: a change whose transaction lasted longer stands before one that was seen already.
+        self._cursor = cursor if more else 0
         self._pause = 1.0
-        return 0.0 if objects or more else 1.0
+        return 0.0 if objects or more else max(1.0, len(self.refused) / 100)
 
     def _next(self) -> tuple[list[str], int, bool]:
         now = self.clock()
@@ -308,7 +312,7 @@ class Status:
     certificate_ends: float
     late_minutes: int
     contact: Contact
-    queue_answers: bool = False
+    answered: float = 0.0  # when the queue last did
     waiting: int = 0
     size: int = 0
     bound: int = 0
@@ -329,7 +333,7 @@ class Status:
 
     def _alarms(self) -> Iterator[tuple[str, str]]:
         late = self.late_minutes * 60
-        if not self.queue_answers:
+        if self.now - self.answered > QUEUE_SECONDS:
             yield "queue", "the queue does not answer: equipment can't store. Look at ./gateway logs"
         if not self.contact.reached and self.now - self.contact.since > late:
             yield "server", f"{self.server} has not been reached for {_span(self.now - self.contact.since)}: {self.contact.why}"
@@ -391,7 +395,12 @@ class Status:
 
     def json(self) -> str:
         return json.dumps(
-            {"alarms": list(self.alarms().values()), "lines": self.lines(), "queue": self.queue_answers, "refused": list(self.refused)}
+            {
+                "alarms": list(self.alarms().values()),
+                "lines": self.lines(),
+                "queue": self.answered == self.now,
+                "refused": list(self.refused),
+            }
         )
 
 
@@ -418,6 +427,7 @@ class Watch:
         self._told: set[str] = set()
         self._told_at = 0.0
         self._bound = 0
+        self._answered = forwarder.clock()
         self.status = self._look()
 
     def _look(self) -> Status:
@@ -428,6 +438,7 @@ class Watch:
             server=self.said["server"],
             certificate_ends=self.said["certificate_ends"],
             late_minutes=self.said["late_minutes"],
+            answered=self._answered,
             contact=self.forwarder.contact,
             disk=disk.f_blocks * disk.f_frsize,
             disk_free=disk.f_bavail * disk.f_frsize,
@@ -439,7 +450,7 @@ class Watch:
             status.waiting, status.size = self.queue.size()
             self._bound = status.bound = self._bound or self.queue.bound()
             status.oldest = next((when for _, when in self.queue.waiting(page=20)), None)
-            status.queue_answers = True
+            status.answered = self._answered = status.now
         except (OSError, Failed, ValueError):
             self._bound = 0  # it may come back with another
         return status
@@ -510,12 +521,16 @@ def run() -> int:
 
 
 def _for_ever(do: Callable[[], float | None], pause: float) -> None:
+    told = ""
     while True:
         try:
             wait = do()
+            told = ""
         except (OSError, Failed, ValueError, KeyError) as error:
-            log("not done", what_failed=getattr(do, "__name__", ""), why=str(error))
             wait = 2.0
+            if str(error) != told:
+                told = str(error)
+                log("the queue does not answer", why=told)
         time.sleep(wait or pause)
 
 

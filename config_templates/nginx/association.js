@@ -82,10 +82,15 @@ function receive(s) {
 
 // From there straight to the server: under the AE title of the gateway, because the server takes its certificate for no other.
 function introduce(s) {
+    let start = Buffer.alloc(0);
     s.on('upstream', (data, flags) => {
+        start = Buffer.concat([start, data]);
+        if (start.length < TITLES_END && !flags.last) {
+            return;  // nginx begins with an empty piece
+        }
         s.off('upstream');
         const own = Buffer.from(s.variables.own_aet.padEnd(16));
-        s.send(Buffer.concat([data.slice(0, 26), own, data.slice(TITLES_END)]), flags);
+        s.send(Buffer.concat([start.slice(0, 26), own, start.slice(TITLES_END)]), flags);
     });
 }
 
