@@ -180,6 +180,7 @@ def render_gateway(gateway: Gateway) -> Mapping[str, str]:
     files = {
         "orthanc/orthanc.json": _json(configuration(gateway)),
         "orthanc-log/log.sed": (HERE.parent / "probe/log.sed").read_text(encoding="utf-8"),
+        "nginx/equipment.js": (HERE / "equipment.js").read_text(encoding="utf-8"),
         "nginx/association.js": (HERE.parent / "nginx/association.js").read_text(encoding="utf-8"),
         "forwarder/gateway.json": _json(said(gateway)),
         "forwarder/forwarder.py": (HERE / "forwarder.py").read_text(encoding="utf-8"),

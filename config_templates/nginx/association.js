@@ -74,24 +74,4 @@ function release(s) {
         `this port leads to '${s.variables.receiver_aet}', but the association calls '${called}'`);
 }
 
-// At a site's gateway, whose peers have no certificates: the calling AE title must be one of the site's equipment.
-function receive(s) {
-    read(s, (called, calling) => !s.variables.equipment.split(' ').includes(calling) &&
-        `'${calling}' is none of this gateway's equipment`);
-}
-
-// From there straight to the server: under the AE title of the gateway, because the server takes its certificate for no other.
-function introduce(s) {
-    let start = Buffer.alloc(0);
-    s.on('upstream', (data, flags) => {
-        start = Buffer.concat([start, data]);
-        if (start.length < TITLES_END && !flags.last) {
-            return;  // nginx begins with an empty piece
-        }
-        s.off('upstream');
-        const own = Buffer.from(s.variables.own_aet.padEnd(16));
-        s.send(Buffer.concat([start.slice(0, 26), own, start.slice(TITLES_END)]), flags);
-    });
-}
-
-export default {admit, introduce, leave, receive, release};
+export default {admit, leave, read, release};
