@@ -158,6 +158,7 @@ def nobody_logs_in(kind: str, props: Props) -> Iterator[str]:
 _UNTAGGABLE: Final = frozenset(
     {
         "aws:cloudwatch/dashboard:Dashboard",
+        "aws:cloudwatch/logMetricFilter:LogMetricFilter",
         "aws:ec2/route:Route",
         "aws:ec2/routeTableAssociation:RouteTableAssociation",
         "aws:iam/rolePolicy:RolePolicy",

@@ -35,6 +35,7 @@ class Alarm:
     threshold: int  # CloudWatch gives fractions back rounded, which would show as drift
     periods: int
     missing: str = "missing"
+    section: str = ""  # of docs/alarms.md, when it is not the alarm's own name
 
 
 def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
@@ -135,7 +136,30 @@ def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
             todo="A new host is being started. After a change, or on its last day, that is as it should be; "
             "otherwise the group's activity history says why.",
         ),
+        *(silence(stack, modality.aet, modality.silent_minutes) for modality in settings.modalities if modality.silent_minutes),
     ]
+
+
+def silence(stack: Stack, aet: str, minutes: int) -> Alarm:
+    """A modality that always calls, like a site gateway, and does not any more: it can't say so itself."""
+    return Alarm(
+        name=f"modality-silent-{aet}",
+        section="modality-silent",
+        metric=f"{stack.label}-{aet}",
+        namespace=f"{METRICS}/Associations",
+        dimensions={},
+        statistic="Sum",
+        comparison="LessThanThreshold",
+        threshold=1,
+        periods=minutes * 60 // _PERIOD,
+        missing="breaching",
+        todo=f"Nothing was heard of {aet} for {minutes} minutes. If it is a site gateway: is its computer on, and the line up?",
+    )
+
+
+def heard(aet: str) -> str:
+    """The lines of nginx's log that tell of an association of `aet` that was let in, as CloudWatch filters them."""
+    return f'{{ $.what = "dicom-in" && $.calling = "{aet}" && $.status = 200 }}'
 
 
 def dashboard(settings: Settings, stack: Stack) -> dict[str, object]:
@@ -180,8 +204,8 @@ class Monitoring(pulumi.ComponentResource):
         super().__init__("orthanc:infra:Monitoring", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings, stack = args.settings, args.stack
-        for what in ("containers", "host"):
-            cloudwatch.LogGroup(
+        groups = {
+            what: cloudwatch.LogGroup(
                 f"{name}-{what}",
                 name=stack.path(what),
                 retention_in_days=settings.log_days,
@@ -189,6 +213,19 @@ class Monitoring(pulumi.ComponentResource):
                 tags=stack.tags(what),
                 opts=child,
             )
+            for what in ("containers", "host")
+        }
+        for modality in settings.modalities:
+            if modality.silent_minutes:
+                alarm = silence(stack, modality.aet, modality.silent_minutes)
+                cloudwatch.LogMetricFilter(
+                    f"{name}-heard-{modality.aet}",
+                    name=f"{stack.label}-heard-{modality.aet}",
+                    log_group_name=groups["containers"].name,
+                    pattern=heard(modality.aet),
+                    metric_transformation={"namespace": alarm.namespace, "name": alarm.metric, "value": "1"},
+                    opts=child,
+                )
         topic = sns.Topic(f"{name}-topic", kms_master_key_id=args.kms_key_arn, tags=stack.tags("alarms"), opts=child)
         sns.TopicPolicy(
             f"{name}-topic",
@@ -202,7 +239,7 @@ class Monitoring(pulumi.ComponentResource):
             cloudwatch.MetricAlarm(
                 f"{name}-{alarm.name}",
                 name=f"{stack.label}-{alarm.name}",
-                alarm_description=f"{alarm.todo} (docs/alarms.md, {alarm.name})",
+                alarm_description=f"{alarm.todo} (docs/alarms.md, {alarm.section or alarm.name})",
                 namespace=alarm.namespace,
                 metric_name=alarm.metric,
                 dimensions=dict(alarm.dimensions),

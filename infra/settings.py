@@ -141,6 +141,10 @@ class Modality(_Model):
     certificates: Annotated[tuple[Generation, ...], AfterValidator(_at_least_one), AfterValidator(_each_once)] = Field(
         (1,), description="its certificates in force, by number"
     )
+    # CloudWatch looks at whole periods of five minutes, and at a day at most.
+    silent_minutes: Annotated[int, Field(ge=5, le=1440, multiple_of=5)] | None = Field(
+        None, description="an alarm when nothing was heard of it for so long, in fives; for a site gateway, which calls each minute: 15"
+    )
     requests: Mapping[int, str] = Field({}, description="by number, a request (PEM) that it made itself: its key never leaves it")
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from laptop.tell import Trouble
 from tests.service.stack import Stack
 
 HERE = Path(__file__).parent
-PROJECTS = ("orthanc-test", "orthanc-test-cut")
+PROJECTS = ("orthanc-test", "orthanc-test-cut", "orthanc-gateway-gw-test")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -39,6 +39,7 @@ SCENARIOS: Mapping[str, Mapping[str, object]] = {
     "dev": said("dev"),
     "prod": said("prod"),
     "many modalities": {**LEAST, "modalities": MANY},
+    "gateway": {**LEAST, "modalities": [modality(), modality(aet="GW1", silentMinutes=15)]},
     "restored": {**LEAST, "restoreFrom": "orthanc-old-final"},
     "open": {**LEAST, "dicomCidrs": ["0.0.0.0/0"], "openToTheWorld": True},
     "renewing, own certificates": {
