@@ -309,7 +309,10 @@ PROOFS: Mapping[str, tuple[str, str]] = {
         RUN,
         "tests/service/test_gateway.py::test_while_the_line_is_down_images_wait_and_none_is_lost",
     ),
-    r"\./gateway (status|save waiting\.tar|drop ID)": (RUN, "tests/service/test_gateway.py::test_what_the_server_refuses_is_told_and_waits"),
+    r"\./gateway (status|save waiting\.tar|drop ID)": (
+        RUN,
+        "tests/service/test_gateway.py::test_what_the_server_refuses_is_told_and_waits",
+    ),
     r"\.venv/bin/python -m pytest tests/.*": (RUN, "tests/repository/test_repository.py::test_every_test_file_is_collected"),
     r"\.venv/bin/python -m rehearsal stack": (RUN, "tests/engine/test_life.py"),
     r"python3 -m venv \.venv|\.venv/bin/pip install -r requirements\.txt": (RUN, ".github/workflows/preview.yml"),
