@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import chain, permutations, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -218,7 +218,7 @@ def _measure(
     for turn, order in enumerate((VARIANTS, *orders)):
         tell.detail(f"round {turn} of {len(orders)}" if turn else "warming up")
         stored: list[Batch] = []
-        for row in [row for row in rows for _ in range(row.turns)] if turn else rows[:1]:
+        for row in chain.from_iterable(repeat(row, row.turns) for row in rows) if turn else rows[:1]:
             if row.what == "C-STORE":
                 batches = supply.batches(row)
                 stored += batches

@@ -72,8 +72,8 @@ def report(measured: Mapping[Row, Sequence[Round]], findings: Findings) -> list[
     rates = {row: row.rate(median(one[THIS.name] for one in rounds)) for row, rounds in measured.items()}
     four = next(row for row in measured if (row.kind, row.associations, row.prompt) == ("CT", 4, True))
     return [
-        f"{findings.processors} processors, load {findings.load:.1f} before; "
-        f"medians of {len(measured[main])} turns in the first row, {min(map(len, measured.values()))} in others (least to greatest).",
+        f"{findings.processors} processors, load {findings.load:.1f} before.",
+        f"Medians of {len(measured[main])} turns in the first row, {min(map(len, measured.values()))} in others (least to greatest).",
         "CT: 512 KiB an image, CR: 8 MiB.",
         "",
         *_table(measured, rates),

@@ -124,10 +124,13 @@ class SiteGateway:
 
     def arrived(self, images: list[Dataset]) -> int:
         """How many of them the server has."""
-        asked = {"Level": "Instance", "Query": {"StudyInstanceUID": images[0].StudyInstanceUID}, "Expand": True}
-        found = self.stack.web("/tools/find", method="POST", body=json.dumps(asked)).json()
-        assert isinstance(found, list)
-        return len({image.SOPInstanceUID for image in images} & {entry["MainDicomTags"]["SOPInstanceUID"] for entry in found})
+        there: set[str] = set()
+        for study in {image.StudyInstanceUID for image in images}:
+            asked = {"Level": "Instance", "Query": {"StudyInstanceUID": study}, "Expand": True}
+            found = self.stack.web("/tools/find", method="POST", body=json.dumps(asked)).json()
+            assert isinstance(found, list)
+            there |= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in found}
+        return len({image.SOPInstanceUID for image in images} & there)
 
     def all_arrive(self, images: list[Dataset], seconds: float = 60) -> None:
         eventually(f"all {len(images)} are at the server", lambda: self.arrived(images) == len(images), seconds)

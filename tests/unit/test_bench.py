@@ -27,7 +27,7 @@ def test_a_ratio_is_the_median_of_neighbours_not_of_all() -> None:
 
 def test_the_report_has_a_line_for_every_row_and_ends_with_the_verdict() -> None:
     lines = report(dict.fromkeys(bench.ROWS, ROUNDS), FINDINGS)
-    assert "medians of 3 turns in the first row, 3 in others" in lines[0]
+    assert "Medians of 3 turns in the first row, 3 in others" in lines[1]
     for row in bench.ROWS:
         (line,) = (line for line in lines if line.startswith(f"| {row.title} |"))
         assert f"| {row.associations * row.images / 2:.1f} | 90 % (70 % to 95 %) | 4.0 (3.5 to 5.0) |" in line
