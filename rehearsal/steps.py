@@ -101,7 +101,8 @@ def up(lab: Laboratory) -> str:
     seconds = {}
 
     def make(stack: str) -> None:
-        lab.say(stack, modalities=[{"aet": "CT1", "may": ["store"]}])
+        missed = {"silentMinutes": 15} if stack == "prod" else {}
+        lab.say(stack, modalities=[{"aet": "CT1", "may": ["store"], **missed}])
         seconds[stack] = lab.pulumi("up", "--yes", "--policy-pack", "policy", stack=stack).seconds
 
     _both(make)
@@ -165,6 +166,12 @@ def meant(lab: Laboratory) -> str:
             == ("autoscaling:EC2_INSTANCE_LAUNCHING", "ABANDON", 3600),
             "the address is the one that was told": address["PublicIp"] == outputs["address"],
             "alarms": len(alarms) >= 9 and all(a["AlarmActions"] for a in alarms),
+            "a silent modality is missed": [
+                (f["logGroupName"], f["metricTransformations"][0]["metricName"])
+                for f in lab.aws("logs").describe_metric_filters(filterNamePrefix=label)["metricFilters"]
+            ]
+            == [(f"/orthanc/{stack}/containers", a["MetricName"]) for a in alarms if a["AlarmName"] == f"{label}-modality-silent-CT1"]
+            and kept == any(a["TreatMissingData"] == "breaching" and "silent" in a["AlarmName"] for a in alarms),
             "bucket closed": all(blocks.values()),
             "bucket versioned": lab.aws("s3").get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
             "release names the database": database["Endpoint"]["Address"] in files(lab, pointer(lab, stack))["orthanc/orthanc.json"],
