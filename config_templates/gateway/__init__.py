@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, HttpUrl, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, model_validator
 
 from config_templates.model import Aet, Host, Image, Name, Port, RotatedFiles, StrictModel
 from config_templates.orthanc import TLS12_CIPHERS
@@ -37,6 +37,24 @@ SERVER: Final = "server"  # the queue's name for where it sends
 
 # RFC 1918: what a site's network is when nobody says more exactly.
 PRIVATE: Final = tuple(IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return IPv4Network(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no IPv4 network: give one like 192.168.10.0/24") from None
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return IPv4Address(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no IPv4 address: give this computer's own in the site's network, like 192.168.10.5") from None
 
 
 def _local(networks: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
@@ -73,8 +91,8 @@ class Gateway(StrictModel):
     aet: Aet
     server: Server
     devices: Annotated[tuple[Aet, ...], AfterValidator(_some)]
-    networks: Annotated[tuple[IPv4Network, ...], AfterValidator(_local)] = PRIVATE
-    listen: IPv4Address = IPv4Address("0.0.0.0")  # noqa: S104 - `networks` says whom it answers
+    networks: Annotated[tuple[Annotated[IPv4Network, BeforeValidator(_network)], ...], AfterValidator(_local)] = PRIVATE
+    listen: Annotated[IPv4Address, BeforeValidator(_address)] = IPv4Address("0.0.0.0")  # noqa: S104 - `networks` says whom it answers
     dicom_port: Port = 11112
     direct_port: Port = 11113
     status_port: Port = 8048
@@ -125,6 +143,7 @@ def configuration(gateway: Gateway) -> Mapping[str, object]:
         "DicomAlwaysAllowGet": False,
         "DicomAlwaysAllowMove": False,
         "DicomThreadsCount": 40,
+        "DicomScpTimeout": 300,  # as the server's: many scanners keep an association open between series
         "MaximumPduLength": 131072,
         "DeidentifyLogs": True,
         # A full queue refuses (0xA700, out of resources): the modality keeps the image, and no waiting one makes room for it.

@@ -20,6 +20,10 @@ function introduce(s) {
             return;  // nginx begins with an empty piece
         }
         s.off('upstream');
+        if (start.length < TITLES_END) {
+            s.send(start, flags);  // it ends before it has said who it is
+            return;
+        }
         const own = Buffer.from(s.variables.own_aet.padEnd(TITLES_END - CALLING));
         s.send(Buffer.concat([start.slice(0, CALLING), own, start.slice(TITLES_END)]), flags);
     });

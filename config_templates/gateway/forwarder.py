@@ -18,7 +18,6 @@ from __future__ import annotations
 import base64
 import html
 import http.client
-import io
 import json
 import os
 import sys
@@ -29,10 +28,11 @@ import urllib.request
 from calendar import timegm
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 HOME = Path(__file__).resolve().parent
 DISK = Path("/queue")  # a folder of the disk that the queue is on
@@ -63,6 +63,10 @@ class Failed(Exception):
 
 class Outage(Exception):
     """The server can't be reached, or lets this gateway not in."""
+
+
+class Unwilling(Outage):
+    """The server answers, and takes no object."""
 
 
 def log(what: str, **facts: object) -> None:
@@ -135,8 +139,20 @@ class Queue:
             return False
         return True
 
-    def file(self, identifier: str) -> bytes:
-        return self._ask("GET", f"/instances/{identifier}/file", seconds=600)
+    @contextmanager
+    def file(self, identifier: str) -> Iterator[tuple[IO[bytes], int]]:
+        """An object as a DICOM file, to be read bit by bit: it may be bigger than this container's memory. And its size."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
+        try:
+            connection.request("GET", f"/instances/{identifier}/file", headers={"Authorization": self.login})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise Failed(answer.status, _reason(answer.read()))
+            yield answer, int(answer.headers["Content-Length"])
+        except http.client.HTTPException as error:
+            raise OSError(f"the queue broke off: {error!r}") from None
+        finally:
+            connection.close()
 
     def size(self) -> tuple[int, int]:
         """How many objects wait, and their bytes."""
@@ -216,10 +232,13 @@ class Forwarder:
                 self._prune()
         except Outage as outage:
             self._lost(str(outage))
+            if isinstance(outage, Unwilling):  # perhaps what stands further behind is taken
+                self._cursor = cursor if more else 0
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return self._pause
-        # From the start again at the end: a change whose transaction lasted longer stands before one that was seen already.
-        self._cursor = cursor if more else 0
+        # What was sent is gone, so the oldest are always found at the start, also a change whose transaction lasted longer and that
+        # stands before one that was seen already. Only past what the server refuses one has to go on.
+        self._cursor = cursor if more and not objects else 0
         self._pause = 1.0
         return 0.0 if objects or more else max(1.0, len(self.refused) / 100)
 
@@ -245,7 +264,8 @@ class Forwarder:
         try:
             self.queue.send(batch)
         except Failed:
-            for identifier in batch:
+            # While nothing is taken, one is tried: the last, because a study that is refused mostly stands before one that is not.
+            for identifier in reversed(batch) if self._refused_in_a_row >= REFUSALS_IN_A_ROW else batch:
                 self._send_one(identifier)
         else:
             self._acknowledged(batch)
@@ -254,30 +274,33 @@ class Forwarder:
         try:
             self.queue.send([identifier])
         except Failed as failed:
-            if failed.status == 404:  # dropped meanwhile
+            if failed.status == 404 and not self.queue.has(identifier):  # dropped meanwhile
                 self.refused.pop(identifier, None)
                 return
             self.queue.greet()  # an Outage is nobody's fault
-            self._reached()
             tries = self.refused[identifier].tries + 1 if identifier in self.refused else 1
             pause = min(FIRST_RETRY * 2 ** (tries - 1), LONGEST_RETRY)
             self.refused[identifier] = Refusal(str(failed), tries, self.clock() + pause)
             log("refused", object=identifier, tries=tries, why=str(failed))
             self._refused_in_a_row += 1
             if self._refused_in_a_row >= REFUSALS_IN_A_ROW:
-                raise Outage(f"it refuses every object: {failed}") from None
+                raise Unwilling(f"it refuses every object: {failed}") from None
+            self._reached()
         else:
             self._acknowledged([identifier])
 
     def _acknowledged(self, objects: Sequence[str]) -> None:
         self._reached()
+        if self._refused_in_a_row >= REFUSALS_IN_A_ROW:  # it was not the objects: they need not wait for their hour
+            for refusal in list(self.refused.values()):
+                refusal.due = self.clock()
+        self._refused_in_a_row = 0
         for identifier in objects:
             self.queue.forget(identifier)
             self.refused.pop(identifier, None)
         with self._counting:
             self.sent += len(objects)
         self.last_sent = self.clock()
-        self._refused_in_a_row = 0
 
     def _prune(self) -> None:
         """Forget refusals of what somebody has dropped."""
@@ -322,6 +345,7 @@ class Status:
     sent: int = 0
     last_sent: float = 0.0
     refused: Mapping[str, Refusal] = field(default_factory=dict)
+    stale: bool = False  # nobody has looked for long
 
     @property
     def percent(self) -> int:
@@ -333,6 +357,8 @@ class Status:
 
     def _alarms(self) -> Iterator[tuple[str, str]]:
         late = self.late_minutes * 60
+        if self.stale:
+            yield "forwarder", "the forwarder hangs, and what it says is old. Look at ./gateway logs"
         if self.now - self.answered > QUEUE_SECONDS:
             yield "queue", "the queue does not answer: equipment can't store. Look at ./gateway logs"
         if not self.contact.reached and self.now - self.contact.since > late:
@@ -426,11 +452,13 @@ class Watch:
         self.queue, self.forwarder, self.said, self.disk = queue, forwarder, said, disk
         self._told: set[str] = set()
         self._told_at = 0.0
+        self._logged: set[str] = set()
+        self._not_posted = ""
         self._bound = 0
         self._answered = forwarder.clock()
-        self.status = self._look()
+        self.status = self._look(None)
 
-    def _look(self) -> Status:
+    def _look(self, before: Status | None) -> Status:
         disk = os.statvfs(self.disk)
         status = Status(
             now=self.forwarder.clock(),
@@ -453,15 +481,23 @@ class Watch:
             status.answered = self._answered = status.now
         except (OSError, Failed, ValueError):
             self._bound = 0  # it may come back with another
+            if before is not None:  # what waited still waits
+                status.waiting, status.size, status.bound, status.oldest = before.waiting, before.size, before.bound, before.oldest
         return status
 
+    def seen(self) -> Status:
+        """How it stood at the last look, which says of itself when that is long ago."""
+        return replace(self.status, stale=self.forwarder.clock() - self.status.now > 12 * TICK_SECONDS)
+
     def tick(self) -> None:
-        self.status = status = self._look()
+        self.status = status = self._look(self.status)
         alarms = status.alarms()
         remind = bool(alarms) and status.now - self._told_at > REMIND_SECONDS
         if alarms.keys() == self._told and not remind:
             return
-        log("alarm", alarms=list(alarms.values())) if alarms else log("all is well again")
+        if alarms.keys() != self._logged:
+            log("alarm", alarms=list(alarms.values())) if alarms else log("all is well again")
+            self._logged = set(alarms)
         if not self.said["alarm_url"] or self._post("; ".join(alarms.values()) or "all is well again"):
             self._told, self._told_at = set(alarms), status.now
 
@@ -470,18 +506,20 @@ class Watch:
         request = urllib.request.Request(self.said["alarm_url"], body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=20):
+                self._not_posted = ""
                 return True
-        except OSError as error:
-            log("alarm not posted", why=str(error))  # tried again at the next look
+        except (OSError, http.client.HTTPException) as error:  # tried again at the next look
+            if repr(error) != self._not_posted:
+                self._not_posted = repr(error)
+                log("alarm not posted", why=self._not_posted)
             return False
 
 
 def _serve(watch: Watch) -> ThreadingHTTPServer:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status = watch.status
-            stale = status.now < time.time() - 12 * TICK_SECONDS
-            alarms = ["the forwarder hangs"] if stale else list(status.alarms().values())
+            status = watch.seen()
+            alarms = list(status.alarms().values())
             answers: Mapping[str, tuple[int, str, str]] = {
                 "/": (200, "text/html", status.page()),
                 "/health": (503 if alarms else 200, "text/plain", "\n".join(alarms or ["all is well"]) + "\n"),
@@ -514,10 +552,17 @@ def run() -> int:
     queue = _queue()
     forwarder = Forwarder(queue)
     watch = Watch(queue, forwarder, said)
+    threading.excepthook = _dead
     threading.Thread(target=_serve(watch).serve_forever, daemon=True).start()
     threading.Thread(target=_for_ever, args=(watch.tick, TICK_SECONDS), daemon=True).start()
     _for_ever(forwarder.step, 0)
     return 0
+
+
+def _dead(what: threading.ExceptHookArgs) -> None:
+    """A thread ended by what nobody foresaw: all ends, or nobody would watch any more. Docker starts it again."""
+    sys.__excepthook__(what.exc_type, what.exc_value or what.exc_type(), what.exc_traceback)
+    os._exit(1)
 
 
 def _for_ever(do: Callable[[], float | None], pause: float) -> None:
@@ -569,11 +614,17 @@ def save() -> int:
     count = 0
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
         for identifier, arrived in queue.waiting():
-            content = queue.file(identifier)
-            entry = tarfile.TarInfo(identifier + ".dcm")
-            entry.size, entry.mtime, entry.mode = len(content), int(arrived), 0o600
-            archive.addfile(entry, io.BytesIO(content))
-            count += 1
+            try:
+                with queue.file(identifier) as (content, size):
+                    entry = tarfile.TarInfo(identifier + ".dcm")
+                    entry.size, entry.mtime, entry.mode = size, int(arrived), 0o600
+                    archive.addfile(entry, content)
+            except Failed as failed:
+                if failed.status == 404 and not queue.has(identifier):  # gone on to the server meanwhile
+                    continue
+                sys.stderr.write(f"NOT SAVED: {identifier} can't be read: {failed}\n")  # no reason to save none of the others
+            else:
+                count += 1
     sys.stderr.write(f"{count} objects saved; they still wait\n")
     return 0
 

@@ -36,6 +36,10 @@ _QUIET: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # what is i
 # Who is asked first, because they stand closest; and then everybody who could know.
 _CLOSEST: Final = {
     "config_templates/compose": "tests/rendering/test_compose.py",
+    "config_templates/gateway/equipment": "tests/rendering/test_equipment.py",
+    "config_templates/gateway/forwarder": "tests/gateway/test_forwarder.py",
+    "config_templates/gateway/gateway": "tests/gateway/test_script.py",
+    "config_templates/gateway": "tests/rendering/test_gateway.py",
     "config_templates/model": "tests/rendering/test_model.py",
     "config_templates/nginx/association": "tests/rendering/test_association.py",
     "config_templates/nginx": "tests/rendering/test_nginx.py",
@@ -53,6 +57,7 @@ _CLOSEST: Final = {
     "": "tests/unit/test_documents.py tests/unit/test_connections.py tests/unit/test_stack.py",
 }
 _EVERYBODY: Final = {
+    "config_templates/gateway": ("tests/rendering/test_gateway.py", "tests/gateway", "tests/operations/test_gateway.py"),
     "config_templates": ("tests/rendering", "tests/unit/test_places.py", "tests/unit/test_release.py", "tests/unit/test_stack.py"),
     "infra/guardrails": ("tests/unit/test_policy.py", "tests/unit/test_stack.py"),
     "": ("tests/unit",),

@@ -23,7 +23,7 @@ _EMPTY = {
 
 
 _NO_LINE_DECIDES = {"infra/__init__.py", "policy/__init__.py", "config_templates/__init__.py"}
-_SUFFIXES = {".j2", ".js", ".py", ".sed"}
+_SUFFIXES = {".conf", ".j2", ".js", ".py", ".sed", ".sql"}
 
 
 @pytest.fixture(scope="module")
