@@ -14,7 +14,7 @@ from config_templates import pins
 from config_templates.gateway import CERTIFICATES, KEY, PRIVATE, Gateway, Server, render_gateway
 from config_templates.model import Right
 from laptop import tell
-from laptop.certificates import expiry
+from laptop.certificates import Pair, belong_together, expiry
 from laptop.docker import check_engine
 from laptop.images import obtain
 from laptop.private import private_directory, write
@@ -126,6 +126,8 @@ def write_gateway(origin: Origin, gateway: Gateway, folder: Path) -> None:
     write(folder / authority, origin.bundle.authority)
     if origin.bundle.key is not None:
         write(folder / KEY, origin.bundle.key.get_secret_value())
+    elif (folder / KEY).exists() and not _fits(folder / KEY, origin.bundle.certificate):
+        (folder / KEY).unlink()  # an older certificate's: copied along, it would take the place of the site's own
     write(folder / SHEET, sheet(origin, gateway))
     for directory in {(folder / name).parent for name in (*render_gateway(gateway), KEY)}:
         directory.chmod(0o700)
@@ -139,6 +141,13 @@ def write_gateway(origin: Origin, gateway: Gateway, folder: Path) -> None:
     tell.detail("next         copy the folder to a Linux computer with Docker at the site, encrypted or in person, and there:")
     tell.detail("             sudo ./gateway start")
     tell.detail(f"{SHEET}   what to set at the equipment, alarms, renewing, removing")
+
+
+def _fits(key: Path, certificate: str) -> bool:
+    try:
+        return belong_together(Pair(certificate=certificate, key=key.read_text(encoding="utf-8")))
+    except (TypeError, ValueError):  # also when it has a passphrase
+        return False
 
 
 def check_free(folder: Path, gateway: Gateway) -> None:
