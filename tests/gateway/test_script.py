@@ -143,7 +143,8 @@ def test_it_starts_and_says_how_it_stands_and_what_to_set(site: Site) -> None:
     assert "gateway      SITE" in out
     assert "Equipment stores at port 11112, and asks at port 11113." in out
     assert site.calls("compose up") == ["compose up --detach --remove-orphans"]
-    assert site.read(".env") == f"GATEWAY_USER={OWNER}\n"
+    uid, gid = OWNER.split(":")
+    assert site.read(".env") == f"GATEWAY_UID={uid}\nGATEWAY_GID={gid}\n"
 
 
 def test_its_secrets_are_made_once_for_their_reader_alone_and_are_no_argument(site: Site) -> None:
@@ -199,11 +200,11 @@ def test_without_key_or_certificates_nothing_is_made(site: Site, name: str, how:
 
 
 def test_a_second_user_is_told_who_started_it(site: Site) -> None:
-    (site.folder / ".env").write_text("GATEWAY_USER=4711:4711\n")
+    (site.folder / ".env").write_text("GATEWAY_UID=4711\nGATEWAY_GID=100\n")
     error = site.run("start").error()
-    assert error.startswith("another user started it before (GATEWAY_USER=4711:4711): start it as that one")
+    assert error == "another user started it before (4711; 60112 is root's). Start it as that one."
     assert site.calls("compose up") == []
-    assert site.read(".env") == "GATEWAY_USER=4711:4711\n"
+    assert site.read(".env") == "GATEWAY_UID=4711\nGATEWAY_GID=100\n"
 
 
 @pytest.mark.parametrize(
@@ -233,11 +234,24 @@ def test_a_copy_of_the_folder_is_no_second_queue_for_the_same_gateway(site: Site
     site.folder = tmp_path / "renewed"
     site.lay()
     error = site.run("start").error()
-    assert error == f"it runs from {first}, with a queue of its own. Copy this folder's files over that one, and start it there."
+    assert error == (
+        f"it was started in {first}, which has a queue of its own. Was it renewed? Copy these files over those, and start it there. "
+        "Was it moved with its queue? Rename the queue there, and start again."
+    )
     assert not [made for made in (*SECRETS, ".env", "queue") if site.has(made)]
     asked = site.calls("ps --all")[-1]
     assert "--filter label=com.docker.compose.project=orthanc-gateway-site " in asked
     assert '{{.Label "com.docker.compose.project.working_dir"}}' in asked
+
+
+def test_a_folder_that_was_copied_with_its_queue_starts_once_the_older_queue_is_out_of_the_way(site: Site, tmp_path: Path) -> None:
+    ran(site.run("start"))
+    first = site.folder
+    site.say("folders", f"{first}\n")
+    site.folder = Path(shutil.copytree(first, tmp_path / "copied"))
+    assert site.run("start").code == 1
+    (first / "queue").rename(first / "queue.old")
+    ran(site.run("start"))
 
 
 def test_a_folder_that_was_moved_with_its_queue_starts_where_it_lies(site: Site, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_value_that_can_not_be_is_one_line_and_leaves_nothing(
 def test_renewed_it_keeps_what_the_site_made(tmp_path: Path) -> None:
     assert main(["gateway", "CT1", "dev", "--certificate", "1", "--out", "here"]) == 0
     folder = tmp_path / "here"
-    made = {".env": "GATEWAY_USER=1:1\n", "forwarder/password": "p", "postgres/superuser-password": "q", "orthanc/users.json": "{}"}
+    made = {".env": "GATEWAY_UID=1\n", "forwarder/password": "p", "postgres/superuser-password": "q", "orthanc/users.json": "{}"}
     made |= {"orthanc/bound.json": "{}", "queue/pixels/one": "image"}
     assert (folder / KEY).exists()
     for name, text in made.items():

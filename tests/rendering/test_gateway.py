@@ -388,7 +388,9 @@ def test_no_container_can_change_itself_or_gain_a_privilege(name: str) -> None:
     assert container["read_only"] is True
     assert container["cap_drop"] == ["ALL"]
     assert container["security_opt"] == ["no-new-privileges:true"]
-    assert container["user"] == "${GATEWAY_USER:?start it by ./gateway start}"
+    assert container["user"] == "${GATEWAY_UID:?start it by ./gateway start}:${GATEWAY_GID:?start it by ./gateway start}"
+    for place in container.get("tmpfs", ()):
+        assert "uid=${GATEWAY_UID},gid=${GATEWAY_GID},mode=0700,size=" in place, "its own, and bounded"
     assert container["init"] is True
     assert container["restart"] == "unless-stopped"
     forbidden = {"cap_add", "privileged", "devices", "pid", "ipc", "userns_mode", "extra_hosts", "volumes_from", "env_file", "secrets"}
@@ -428,6 +430,14 @@ def test_only_nginx_and_the_forwarder_reach_anything_outside() -> None:
     assert compose["services"]["postgres"]["network_mode"] == "none"
     assert [name for name, container in compose["services"].items() if "network_mode" in container] == ["postgres"]
     assert compose["networks"] == {"inside": {"internal": True}, "outside": {}}
+
+
+def test_the_index_is_reached_by_its_gateways_own_user_alone() -> None:
+    (volume,) = compose_of()["volumes"].items()
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=${GATEWAY_UID},gid=${GATEWAY_GID},mode=0700"}
+    assert volume == ("socket", {"driver": "local", "driver_opts": options})
+    sees = {name for name, container in containers_of().items() for mount in container["volumes"] if mount["source"] == "socket"}
+    assert sees == {"postgres", "orthanc"}
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0", "192.168.10.5"])  # noqa: S104 - nothing listens here
