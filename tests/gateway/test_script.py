@@ -27,6 +27,7 @@ echo "$*" >>"$folder/calls"
 is() { [ -e "$folder/$1" ]; }
 case "$*" in
   "compose version"*) is no-compose && exit 1 ;;
+  version*) is dead && exit 1 ;;
   info*) cat "$folder/info" 2>/dev/null ;;
   "ps --all"*) cat "$folder/folders" 2>/dev/null ;;
   "compose ps --quiet "*) is running && echo c0ffee ;;
@@ -218,9 +219,16 @@ def test_a_docker_that_hides_where_calls_come_from_is_not_used(site: Site, info:
     ran(site.run("start"))
 
 
+@pytest.mark.parametrize("command", ["start", "status", "remove"])
+def test_a_docker_that_does_not_answer_is_told_before_anything_is_made(site: Site, command: str) -> None:
+    site.say("dead")
+    assert site.run(command).error() == "Docker does not answer, or not to you. Start it (systemctl start docker), or use sudo."
+    assert not [made for made in (*SECRETS, ".env", "queue") if site.has(made)]
+
+
 def test_another_system_and_a_missing_compose_are_told(site: Site) -> None:
     site.say("no-compose")
-    assert site.run("start").error().startswith("Docker or its compose plugin is not there, or you may not use it.")
+    assert site.run("start").error() == "Docker or its compose plugin is not there. Install Docker Engine."
     site.program("uname", "echo Darwin\n")
     assert site.run("start").error().startswith("this is Darwin, where Docker hides where a connection comes from.")
     assert not site.has(".env")
@@ -381,7 +389,7 @@ def test_a_full_disk_makes_no_half_secret(small_disk: Path) -> None:
 @pytest.mark.parametrize("command", ["status", "stop", "logs", "save", "drop", "remove"])
 def test_what_was_never_started_says_so(site: Site, command: str) -> None:
     assert site.run(command, "x").error() == "it was never started here: ./gateway start"
-    assert site.calls() == ["compose version"]
+    assert site.calls() == ["compose version", "version"]
 
 
 def test_status_stop_logs_and_drop_ask_what_they_say(site: Site) -> None:
@@ -391,7 +399,7 @@ def test_status_stop_logs_and_drop_ask_what_they_say(site: Site) -> None:
     assert ran(site.run("logs", "7")) == "what they said\n"
     assert ran(site.run("drop", "abc")) == "dropped abc\n"
     ran(site.run("stop"))
-    assert [line for line in site.calls()[count:] if line != "compose version"] == [
+    assert [line for line in site.calls()[count:] if line not in {"compose version", "version"}] == [
         "compose exec -T forwarder python3 /etc/forwarder/forwarder.py status",
         "compose logs --no-color --tail 7",
         "compose exec -T forwarder python3 /etc/forwarder/forwarder.py drop abc",

@@ -109,6 +109,7 @@ def test_in_pieces_of_any_size_nothing_is_lost_and_nothing_comes_twice(tmp_path:
 
 def test_nothing_goes_on_before_the_title_is_the_gateways(tmp_path: Path) -> None:
     assert _introduced(tmp_path, b"", _WHOLE[:41], last=9)["sent"] == []
+    assert len(_introduced(tmp_path, b"", _WHOLE[:42], last=9)["sent"]) == 1, "and at once when it is"
 
 
 @pytest.mark.parametrize("length", [0, 1, 26, 30, 41])
