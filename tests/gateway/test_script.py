@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -232,6 +233,19 @@ def test_another_system_and_a_missing_compose_are_told(site: Site) -> None:
     site.program("uname", "echo Darwin\n")
     assert site.run("start").error().startswith("this is Darwin, where Docker hides where a connection comes from.")
     assert not site.has(".env")
+
+
+@pytest.mark.parametrize("command", ["start", "remove"])
+def test_two_at_once_do_not_get_in_each_others_way(site: Site, command: str) -> None:
+    ran(site.run("start"))
+    count = len(site.calls("compose up")) + len(site.calls("compose down"))
+    other = os.open(site.folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert site.run(command).error() == "another ./gateway start or remove is at work here. Wait until it has ended."
+    assert len(site.calls("compose up")) + len(site.calls("compose down")) == count
+    ran(site.run("status"))
+    os.close(other)
+    ran(site.run(command))
 
 
 def test_a_copy_of_the_folder_is_no_second_queue_for_the_same_gateway(site: Site, tmp_path: Path) -> None:

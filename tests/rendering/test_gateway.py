@@ -288,6 +288,7 @@ def test_there_are_these_listeners_and_two_of_them_are_published() -> None:
     nginx = nginx_of()
     assert _servers(nginx).keys() == {"dicom-in", "dicom-direct", "dicom-out", "alive"}
     assert [block.name for block in nginx.inner if block.has_braces] == ["events", "stream"]
+    assert [module.args for module in nginx.all("load_module")] == [("/usr/lib/nginx/modules/ngx_stream_js_module.so",)]
     assert _published() == {"dicom-in", "dicom-direct"}
     assert _servers(nginx)["alive"].one("listen").args == ("127.0.0.1:8081",)
 
