@@ -72,6 +72,8 @@ class Orthanc:
             case "POST", ["modalities", "server", "echo"]:
                 return (200, {}) if self.answers else (500, _error("DicomAssociation - connecting to AET 'ORTHANC': refused"))
             case "POST", ["modalities", "server", "store"]:
+                if not body["Synchronous"] or body["Timeout"] < 60:
+                    return 200, {"ID": "a job, of which nobody knows yet how it ends"}
                 return self._store(body["Resources"])
             case "GET", ["instances", name, "metadata"] if name in self.objects:
                 return 200, []

@@ -334,6 +334,7 @@ def test_every_file_that_nginx_is_told_of_is_there_under_that_name() -> None:
     imported = {block.args[-1] for block in nginx_of().walk() if block.name == "js_import"}
     present = {PurePosixPath(name).name for name in (*files, KEY, *CERTIFICATES) if name.startswith("nginx/")}
     assert named == {"gateway.crt", "gateway.key", "authority.crt"}
+    assert nginx_of().one("stream", "js_path").args == ("/etc/gateway",)
     assert named | imported <= present
 
 
@@ -356,6 +357,52 @@ def test_the_script_asks_for_no_variable_that_nginx_does_not_know() -> None:
     assert {"$called_aet", "$calling_aet"} <= common, "association.js writes them"
 
 
+def test_nginx_runs_where_nothing_but_tmp_can_be_written_and_docker_sees_it_end() -> None:
+    nginx = nginx_of()
+    assert {name: nginx.value(name) for name in ("daemon", "pid", "worker_processes", "worker_shutdown_timeout")} == {
+        "daemon": ("off",),
+        "pid": ("/tmp/nginx.pid",),
+        "worker_processes": ("1",),
+        "worker_shutdown_timeout": ("600s",),
+    }
+    assert nginx.one("events", "worker_connections").args == ("1024",)
+
+
+def test_the_log_names_peers_and_titles_and_no_byte_of_an_image() -> None:
+    nginx = nginx_of()
+    stream = nginx.one("stream")
+    assert (nginx.value("error_log"), stream.value("error_log")) == (("/dev/stderr", "notice"), ("/dev/stderr", "info")), (
+        "debug shows bytes"
+    )
+    name, escape, *parts = stream.one("log_format").args
+    assert (name, escape) == ("dicom", "escape=json")
+    line = json.loads(re.sub(r'(?<!")\$\w+(?!")', "0", "".join(parts)))
+    assert {key: value for key, value in line.items() if value != 0} == {
+        "time": "$time_iso8601",
+        "what": "$what",
+        "client": "$remote_addr",
+        "calling": "$calling_aet",
+        "called": "$called_aet",
+        "upstream": "$upstream_addr",
+    }
+    assert line.keys() - {"time", "what", "client", "calling", "called", "upstream"} == {"status", "bytes_in", "bytes_out", "seconds"}
+    for what, server in _servers(nginx).items():
+        assert server.value("access_log") == (("off",) if what == "alive" else ("/dev/stdout", "dicom"))
+
+
+def test_nobody_is_waited_for_for_ever() -> None:
+    for what, server in _servers(nginx_of()).items():
+        if what == "alive":
+            assert server.one("return").args == ("alive",)
+            continue
+        assert server.one("listen").args[1:] == ("so_keepalive=on",)
+        assert server.value("proxy_socket_keepalive") == ("on",)
+        assert server.value("preread_timeout") == ("10s",)
+        assert server.value("proxy_connect_timeout") == ("10s",)
+        assert server.value("proxy_timeout") == ("1h",)
+        assert server.value("resolver_timeout") == ("5s",)
+
+
 def test_the_direct_way_is_under_the_gateways_own_title() -> None:
     direct = _servers(nginx_of())["dicom-direct"]
     assert direct.pairs("set")["$own_aet"] == "SITE"
@@ -364,7 +411,7 @@ def test_the_direct_way_is_under_the_gateways_own_title() -> None:
 
 def test_addresses_are_looked_up_again() -> None:
     nginx = nginx_of()
-    assert nginx.one("stream", "resolver").args[:2] == ("127.0.0.11", "valid=5s")
+    assert nginx.one("stream", "resolver").args == ("127.0.0.11", "valid=5s", "ipv6=off")
     for block in nginx.walk():
         if block.name == "proxy_pass":
             assert block.args[0].startswith("$"), "a name that stands there itself is looked up once, at the start"
