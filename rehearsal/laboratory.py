@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 REGION = "us-east-1"  # as in Pulumi.dev.yaml and Pulumi.prod.yaml
-PARTS = ("Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "__main__.py", "infra", "config_templates", "bootstrap", "policy")
+STACKS = ("Pulumi.dev.yaml", "Pulumi.prod.yaml")
+PROGRAM = ("Pulumi.yaml", "__main__.py", "infra", "config_templates", "bootstrap", "policy")
 
 
 def missing() -> list[str]:
@@ -43,17 +45,13 @@ class Run:
 
 
 class Laboratory:
-    def __init__(self) -> None:
+    def __init__(self, program: Path = ROOT) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="rehearsal-"))
         self.project = self.home / "project"
         self.project.mkdir()
-        for part in PARTS:
-            source = ROOT / part
-            if source.is_dir():
-                shutil.copytree(source, self.project / part, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, self.project / part)
-        (self.project / ".venv").symlink_to(sys.prefix)
+        for stack in STACKS:
+            shutil.copy(program / stack, self.project)
+        self.take(program)
         self.port = _free_port()
         self.environment = {
             "HOME": os.environ.get("HOME", "/root"),
@@ -93,6 +91,30 @@ class Laboratory:
         self.emulator.wait(30)
         shutil.rmtree(self.home, ignore_errors=True)
 
+    def take(self, program: Path) -> None:
+        """Have this checkout's program in the project, and leave what the stacks say."""
+        for part in PROGRAM:
+            source, target = program / part, self.project / part
+            if target.is_dir():
+                shutil.rmtree(target)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():  # an older program has fewer parts
+                shutil.copy(source, target)
+        packages = self.project / ".venv"
+        packages.unlink(missing_ok=True)
+        packages.symlink_to(self._packages(program / "requirements.txt"))
+
+    def _packages(self, requirements: Path) -> Path:
+        """Where a program's packages are: those that run this, unless it asks for others."""
+        if _pins(requirements) == _pins(ROOT / "requirements.txt"):
+            return Path(sys.prefix)
+        made = self.home / f"packages-{sha256(requirements.read_bytes()).hexdigest()[:12]}"
+        if not made.exists():
+            subprocess.run([sys.executable, "-m", "venv", made], check=True)
+            subprocess.run([made / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements], check=True)
+        return made
+
     def pulumi(self, *words: str, stack: str | None = None, code: int | None = 0, quiet: bool = False) -> Run:
         """Run pulumi; anything but exit code `code` (None: any) is an error. `quiet`: it may print secrets."""
         start = time.monotonic()
@@ -121,10 +143,20 @@ class Laboratory:
         content["config"].update({f"orthanc:{key}": value for key, value in settings.items()})
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
+    def steps(self, stack: str) -> Sequence[tuple[str, str]]:
+        """What a preview would do: operations, each with the URN that it is done to."""
+        told = json.loads(self.pulumi("preview", "--json", stack=stack).said)
+        return [(step["op"], step["urn"]) for step in told["steps"]]
+
     def plan(self, stack: str) -> Mapping[str, str]:
         """What a preview would change: {resource name: operation}. A step of a replacement stands once."""
-        told = json.loads(self.pulumi("preview", "--json", stack=stack).said)
-        return {step["urn"].split("::")[-1]: step["op"] for step in told["steps"] if step["op"] not in ("same", "read")}
+        return {urn.split("::")[-1]: op for op, urn in self.steps(stack) if op not in ("same", "read")}
+
+    def up(self, stack: str) -> Sequence[tuple[str, str]]:
+        """What an `up` does, as `steps` tells it."""
+        said = self.pulumi("up", "--yes", "--skip-preview", "--json", stack=stack).said
+        done = [event["resOutputsEvent"]["metadata"] for event in map(json.loads, said.splitlines()) if "resOutputsEvent" in event]
+        return [(step["op"], step["urn"]) for step in done]
 
     def outputs(self, stack: str) -> Mapping[str, Any]:
         told = json.loads(self.pulumi("stack", "output", "--json", "--show-secrets", stack=stack, quiet=True).said)
@@ -143,6 +175,10 @@ class Laboratory:
             aws_access_key_id="testing",
             aws_secret_access_key="testing",  # noqa: S106 - the emulator takes anything
         )
+
+
+def _pins(requirements: Path) -> frozenset[str]:
+    return frozenset(line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
 
 
 def _free_port() -> int:

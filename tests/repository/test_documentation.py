@@ -317,7 +317,11 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     r"\.venv/bin/python -m rehearsal stack": (RUN, "tests/engine/test_life.py"),
     r"python3 -m venv \.venv|\.venv/bin/pip install -r requirements\.txt": (RUN, ".github/workflows/preview.yml"),
     r"git clone <this repository> orthanc": (UNPROVED, "where it is published, this repository does not know"),
-    r"git pull|git diff .*": (UNPROVED, "git's own business"),
+    r"git diff HEAD~1 .*": (UNPROVED, "git's own business"),
+    r"git (tag before-upgrade|fetch origin|diff HEAD\.\.\..*|merge --no-edit RELEASE|checkout before-upgrade)": (
+        RUN,
+        "tests/repository/test_changelog.py::test_git_takes_a_release_as_the_page_says_and_leaves_what_a_stack_says",
+    ),
     r"cp Pulumi\.prod\.yaml .*": (UNPROVED, "followed by an edit by hand"),
     # -- pulumi
     r"pulumi stack init .*": (UNPROVED, "rehearsed with a passphrase; with a key of KMS on no account yet"),
