@@ -40,7 +40,7 @@ _OPERATIONS: Final[Mapping[str, str | None]] = {
 
 @dataclass(frozen=True, order=True)
 class Change:
-    """What an `up` does to a resource. In the changelog its name may be a pattern."""
+    """What an `up` does to a resource, or to an output. In the changelog its name may be a pattern."""
 
     operation: str
     type: str
@@ -106,15 +106,20 @@ def _changes(lines: Sequence[str]) -> Iterator[Change]:
 
 
 def identity(urn: str) -> tuple[str, str]:
-    """A resource's type and name; the stack's own name without the stack's."""
-    _, project, types, name = urn.split("::", 3)
-    kind = types.rpartition("$")[2]
-    return kind, f"{project}-STACK" if kind == "pulumi:pulumi:Stack" else name
+    """A resource's type and name."""
+    _, _, types, name = urn.split("::", 3)
+    return types.rpartition("$")[2], name
 
 
 def changes(steps: Iterable[tuple[str, str]]) -> frozenset[Change]:
     """What the engine's steps, each an operation and a URN, change."""
     return frozenset(Change(operation, *identity(urn)) for step, urn in steps if (operation := _OPERATIONS[step]))
+
+
+def of_outputs(before: Collection[str], after: Collection[str]) -> frozenset[Change]:
+    """Outputs that came and went, for whoever reads them by name. The engine has no steps for them."""
+    came, went = set(after) - set(before), set(before) - set(after)
+    return frozenset({Change("create", "output", name) for name in came} | {Change("delete", "output", name) for name in went})
 
 
 def lost(done: Collection[Change], kept: Collection[tuple[str, str]]) -> Sequence[Change]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import changelog
-from tests.changelog import CHANGELOG, ROOT, Change, changes, disagreement, files_of, git, needs, versions
+from tests.changelog import CHANGELOG, ROOT, Change, changes, disagreement, files_of, git, needs, of_outputs, versions
 
 TEXT = CHANGELOG.read_text(encoding="utf-8")
 RELEASES = versions(TEXT)[1:]
@@ -166,7 +166,6 @@ PARENT = "urn:pulumi:prod::orthanc::orthanc:infra:"
 DATABASE = f"{PARENT}EncryptedRds$aws:rds/instance:Instance::database-instance"
 ARCHIVE = f"{PARENT}ConfigRelease$aws:s3/bucketObjectv2:BucketObjectv2::release-archive"
 POINTER = f"{PARENT}ConfigRelease$aws:ssm/parameter:Parameter::release-pointer"
-ITSELF = "urn:pulumi:prod::orthanc::pulumi:pulumi:Stack::orthanc-prod"
 KEPT = {("aws:rds/instance:Instance", "database-instance")}
 SAID = (
     Change("update", "aws:s3/bucketObjectv2:BucketObjectv2", "release-archive", "another agent"),
@@ -181,18 +180,23 @@ def test_what_is_said_and_done_agrees() -> None:
 
 
 def test_a_change_that_nobody_listed_is_found_with_the_line_that_lacks() -> None:
-    told = disagreement(SAID, changes([*DONE, ("update", DATABASE), ("update", ITSELF)]), KEPT)
-    assert "Done, and not said:\n- `update aws:rds/instance:Instance database-instance`\n" in told
+    done = changes([*DONE, ("update", DATABASE)]) | of_outputs(["url", "gone"], ["url", "new"])
+    told = disagreement(SAID, done, KEPT)
+    assert (
+        "Done, and not said:\n- `create output new`\n- `delete output gone`\n- `update aws:rds/instance:Instance database-instance`\n"
+        in told
+    )
     assert "lost" not in told
     written = told.partition("from the last release:\n")[2]
     assert written.splitlines() == [
         "- `update aws:s3/bucketObjectv2:BucketObjectv2 release-archive`: another agent",
         "- `update aws:ssm/parameter:Parameter release-*`",
+        "- `create output new`",
+        "- `delete output gone`",
         "- `update aws:rds/instance:Instance database-instance`",
-        "- `update pulumi:pulumi:Stack orthanc-STACK`",
     ]
     (unreleased, *_) = versions(PAGE.replace("- nothing", written))
-    assert disagreement(unreleased.changes, changes([*DONE, ("update", DATABASE), ("update", ITSELF)]), KEPT) == ""
+    assert disagreement(unreleased.changes, done, KEPT) == ""
 
 
 def test_a_listed_change_that_does_not_happen_is_found() -> None:
