@@ -125,7 +125,8 @@ class EncryptedRds(pulumi.ComponentResource):
                 target_db_snapshot_identifier=f"{stack.label}-restored",
                 kms_key_id=args.kms_key_arn,
                 tags=stack.tags("restored"),
-                opts=child,
+                # AWS tells the source's ARN, or nothing: a name would look changed, and each `up` try to make the copy anew.
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=["source_db_snapshot_identifier"]),
             )
             if args.restore_from
             else None

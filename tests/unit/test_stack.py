@@ -161,8 +161,9 @@ def test_a_restored_database_begins_with_a_copy_of_the_snapshot_under_our_own_ke
     copy = stack.one("rds/snapshotCopy")
     assert (copy["sourceDbSnapshotIdentifier"], copy["kmsKeyId"]) == ("orthanc-old-final", stack.one("rds/instance")["kmsKeyId"])
     assert stack.one("rds/instance")["snapshotIdentifier"] == copy["targetDbSnapshotIdentifier"]
-    (instance,) = [m for m in stack.made if m.name == "database-instance"]
-    assert instance.options.ignore_changes == ["snapshot_identifier"], "another snapshot would replace a database with its studies"
+    ignored = {m.name: m.options.ignore_changes for m in stack.made if m.name in {"database-instance", "database-restored"}}
+    assert ignored["database-instance"] == ["snapshot_identifier"], "another snapshot would replace a database with its studies"
+    assert ignored["database-restored"] == ["source_db_snapshot_identifier"], "the next up would make another copy of the same name"
     assert not deployed("dev").of("rds/snapshotCopy")
 
 
