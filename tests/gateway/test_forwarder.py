@@ -292,7 +292,7 @@ def test_a_change_that_appears_late_under_a_lower_number_is_found(orthanc: Ortha
     orthanc.changes += 400
     orthanc.arrive(*names(500))
     forwarder.step()
-    orthanc.arrive("slow", change=7)  # its transaction began before those that were seen, and ended after
+    orthanc.arrive("slow", change=1)  # its transaction began before those that were seen, and ended after
     forwarder.step()
     assert "slow" in orthanc.received, "at once, though there is more to come"
     steps(forwarder)
@@ -530,6 +530,11 @@ def posting(queue: Queue, forwarder: Forwarder, tmp_path: Path, pager: Pager) ->
             if pager.answer == 200:
                 pager.heard.append(body["text"])
             self.send_response(pager.answer)
+            self.send_header("Location", "/moved")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -582,7 +587,7 @@ def test_an_alarm_that_stays_is_said_again_after_six_hours(orthanc: Orthanc, pos
     assert pager.heard[1] == "gateway CT1: the oldest object has waited 7 hours"
 
 
-@pytest.mark.parametrize("answer", [500, 0])
+@pytest.mark.parametrize("answer", [500, 302, 0])
 def test_an_alarm_that_could_not_be_posted_is_posted_later_and_the_log_says_so_once(
     orthanc: Orthanc, posting: Watch, pager: Pager, capsys: pytest.CaptureFixture[str], answer: int
 ) -> None:
