@@ -267,7 +267,10 @@ def test_an_outage_is_nobodys_fault_and_is_asked_about_ever_more_rarely(
     assert forwarder.step() == 0.0
     assert sorted(orthanc.received) == names(10)
     assert forwarder.step() == 1.0, "the pause is the usual one again"
-    assert [line["what"] for line in logged(capsys)] == ["server not reached", "server reached again", "forwarded"]
+    lost, again, forwarded = logged(capsys)
+    assert (lost["what"], lost["why"]) == ("server not reached", "DicomAssociation - connecting to AET 'ORTHANC': refused")
+    assert (again["what"], again["after_seconds"]) == ("server reached again", sum(pauses))
+    assert (forwarded["what"], forwarded["objects"], forwarded["seconds"]) == ("forwarded", 10, 0)
 
 
 def test_an_idle_gateway_still_asks_whether_the_server_answers(orthanc: Orthanc, forwarder: Forwarder, clock: Clock) -> None:
@@ -285,6 +288,17 @@ def test_an_idle_gateway_still_asks_whether_the_server_answers(orthanc: Orthanc,
     clock.now += 1
     forwarder.step()
     assert greetings() == 3, "while it does not answer, each time"
+
+
+def test_after_an_outage_it_asks_at_once_though_nothing_waits_any_more(orthanc: Orthanc, forwarder: Forwarder) -> None:
+    forwarder.step()
+    orthanc.arrive("a")
+    orthanc.answers = False
+    forwarder.step()
+    orthanc.objects.clear()
+    orthanc.answers = True
+    forwarder.step()
+    assert forwarder.contact.reached
 
 
 def test_a_change_that_appears_late_under_a_lower_number_is_found(orthanc: Orthanc, forwarder: Forwarder) -> None:

@@ -335,6 +335,7 @@ def test_every_file_that_nginx_is_told_of_is_there_under_that_name() -> None:
     present = {PurePosixPath(name).name for name in (*files, KEY, *CERTIFICATES) if name.startswith("nginx/")}
     assert named == {"gateway.crt", "gateway.key", "authority.crt"}
     assert nginx_of().one("stream", "js_path").args == ("/etc/gateway",)
+    assert imported == {"equipment.js"}
     assert named | imported <= present
 
 
@@ -398,6 +399,7 @@ def test_nobody_is_waited_for_for_ever() -> None:
         assert server.one("listen").args[1:] == ("so_keepalive=on",)
         assert server.value("proxy_socket_keepalive") == ("on",)
         assert server.value("preread_timeout") == ("10s",)
+        assert server.value("preread_buffer_size") == ("4k",), "an association request fits, and no image"
         assert server.value("proxy_connect_timeout") == ("10s",)
         assert server.value("proxy_timeout") == ("1h",)
         assert server.value("resolver_timeout") == ("5s",)
