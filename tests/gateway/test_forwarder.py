@@ -145,7 +145,7 @@ def test_what_is_refused_is_tried_ever_more_rarely(
     assert [round(b - a) for a, b in pairwise(tried)] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     refusals = [line for line in logged(capsys) if line["what"] == "refused"]
     assert [line["tries"] for line in refusals] == list(range(1, 10))
-    assert refusals[0]["why"] == "C-STORE SCU: the status was 0xA900"
+    assert (refusals[0]["object"], refusals[0]["why"]) == ("bad", "C-STORE SCU: the status was 0xA900")
 
 
 def test_before_it_is_due_a_refused_object_is_left_alone(orthanc: Orthanc, forwarder: Forwarder, clock: Clock) -> None:
@@ -207,6 +207,16 @@ def test_twenty_refusals_in_a_row_are_the_servers_fault_and_no_more_is_tried_one
     )
     forwarder.step()
     assert len(orthanc.sends) == 1 + REFUSALS_IN_A_ROW + 2, "one batch, and one object of it"
+
+
+def test_one_that_is_taken_begins_the_count_anew(orthanc: Orthanc, forwarder: Forwarder) -> None:
+    bad = names(2 * REFUSALS_IN_A_ROW - 2, "bad")
+    orthanc.unwanted = set(bad)
+    for some in (bad[: len(bad) // 2], ["good"], bad[len(bad) // 2 :]):
+        orthanc.arrive(*some)
+        forwarder.step()
+    assert len(forwarder.refused) == len(bad)
+    assert forwarder.contact.reached
 
 
 def test_a_server_that_takes_nothing_is_an_alarm_though_it_answers_echoes(
