@@ -154,7 +154,7 @@ def configuration(gateway: Gateway) -> Mapping[str, object]:
         "DicomModalities": {
             SERVER: {
                 "AET": gateway.server.aet,
-                "Host": "nginx",
+                "Host": "forward",  # nginx on the inside network
                 "Port": FORWARD_PORT,
                 "Manufacturer": "Generic",
                 "UseDicomTls": False,  # nginx does it, and verifies the server's name

@@ -245,8 +245,9 @@ class Forwarder:
     def _next(self) -> tuple[list[str], int, bool]:
         now = self.clock()
         due = [identifier for identifier, refusal in self.refused.items() if refusal.due <= now][:BATCH]
-        found, cursor, done = self.queue.arrivals(self._cursor, PARALLEL * BATCH)
-        fresh = [identifier for identifier, _ in found if identifier not in self.refused]
+        # An object may come with six more changes: its series, study and patient are new, and later stable.
+        found, cursor, done = self.queue.arrivals(self._cursor, 7 * PARALLEL * BATCH)
+        fresh = [identifier for identifier, _ in found if identifier not in self.refused][: PARALLEL * BATCH]
         return due + fresh, cursor, not done
 
     def _send_all(self, objects: Sequence[str]) -> None:
@@ -445,6 +446,13 @@ def _size(size: float) -> str:
     return f"{size:.1f} GB"
 
 
+class _Unmoved(urllib.request.HTTPRedirectHandler):
+    """What is posted to an address that has moved is an error: it would be asked for there instead, without the text."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
 class Watch:
     """Looks every few seconds how it stands, and tells when alarms come and go."""
 
@@ -505,7 +513,7 @@ class Watch:
         body = json.dumps({"text": "gateway {}: {}".format(self.said["aet"], text)}).encode()
         request = urllib.request.Request(self.said["alarm_url"], body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=20):
+            with urllib.request.build_opener(_Unmoved).open(request, timeout=20):
                 self._not_posted = ""
                 return True
         except (OSError, http.client.HTTPException) as error:  # tried again at the next look

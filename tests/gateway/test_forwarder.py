@@ -145,7 +145,7 @@ def test_what_is_refused_is_tried_ever_more_rarely(
     assert [round(b - a) for a, b in pairwise(tried)] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     refusals = [line for line in logged(capsys) if line["what"] == "refused"]
     assert [line["tries"] for line in refusals] == list(range(1, 10))
-    assert refusals[0]["why"] == "C-STORE SCU: the status was 0xA900"
+    assert (refusals[0]["object"], refusals[0]["why"]) == ("bad", "C-STORE SCU: the status was 0xA900")
 
 
 def test_before_it_is_due_a_refused_object_is_left_alone(orthanc: Orthanc, forwarder: Forwarder, clock: Clock) -> None:
@@ -209,6 +209,16 @@ def test_twenty_refusals_in_a_row_are_the_servers_fault_and_no_more_is_tried_one
     assert len(orthanc.sends) == 1 + REFUSALS_IN_A_ROW + 2, "one batch, and one object of it"
 
 
+def test_one_that_is_taken_begins_the_count_anew(orthanc: Orthanc, forwarder: Forwarder) -> None:
+    bad = names(2 * REFUSALS_IN_A_ROW - 2, "bad")
+    orthanc.unwanted = set(bad)
+    for some in (bad[: len(bad) // 2], ["good"], bad[len(bad) // 2 :]):
+        orthanc.arrive(*some)
+        forwarder.step()
+    assert len(forwarder.refused) == len(bad)
+    assert forwarder.contact.reached
+
+
 def test_a_server_that_takes_nothing_is_an_alarm_though_it_answers_echoes(
     orthanc: Orthanc, forwarder: Forwarder, clock: Clock, watch: Watch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,7 +277,10 @@ def test_an_outage_is_nobodys_fault_and_is_asked_about_ever_more_rarely(
     assert forwarder.step() == 0.0
     assert sorted(orthanc.received) == names(10)
     assert forwarder.step() == 1.0, "the pause is the usual one again"
-    assert [line["what"] for line in logged(capsys)] == ["server not reached", "server reached again", "forwarded"]
+    lost, again, forwarded = logged(capsys)
+    assert (lost["what"], lost["why"]) == ("server not reached", "DicomAssociation - connecting to AET 'ORTHANC': refused")
+    assert (again["what"], again["after_seconds"]) == ("server reached again", sum(pauses))
+    assert (forwarded["what"], forwarded["objects"], forwarded["seconds"]) == ("forwarded", 10, 0)
 
 
 def test_an_idle_gateway_still_asks_whether_the_server_answers(orthanc: Orthanc, forwarder: Forwarder, clock: Clock) -> None:
@@ -287,12 +300,23 @@ def test_an_idle_gateway_still_asks_whether_the_server_answers(orthanc: Orthanc,
     assert greetings() == 3, "while it does not answer, each time"
 
 
+def test_after_an_outage_it_asks_at_once_though_nothing_waits_any_more(orthanc: Orthanc, forwarder: Forwarder) -> None:
+    forwarder.step()
+    orthanc.arrive("a")
+    orthanc.answers = False
+    forwarder.step()
+    orthanc.objects.clear()
+    orthanc.answers = True
+    forwarder.step()
+    assert forwarder.contact.reached
+
+
 def test_a_change_that_appears_late_under_a_lower_number_is_found(orthanc: Orthanc, forwarder: Forwarder) -> None:
     orthanc.arrive("a", "b")
     orthanc.changes += 400
     orthanc.arrive(*names(500))
     forwarder.step()
-    orthanc.arrive("slow", change=7)  # its transaction began before those that were seen, and ended after
+    orthanc.arrive("slow", change=1)  # its transaction began before those that were seen, and ended after
     forwarder.step()
     assert "slow" in orthanc.received, "at once, though there is more to come"
     steps(forwarder)
@@ -530,6 +554,11 @@ def posting(queue: Queue, forwarder: Forwarder, tmp_path: Path, pager: Pager) ->
             if pager.answer == 200:
                 pager.heard.append(body["text"])
             self.send_response(pager.answer)
+            self.send_header("Location", "/moved")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -582,7 +611,7 @@ def test_an_alarm_that_stays_is_said_again_after_six_hours(orthanc: Orthanc, pos
     assert pager.heard[1] == "gateway CT1: the oldest object has waited 7 hours"
 
 
-@pytest.mark.parametrize("answer", [500, 0])
+@pytest.mark.parametrize("answer", [500, 302, 0])
 def test_an_alarm_that_could_not_be_posted_is_posted_later_and_the_log_says_so_once(
     orthanc: Orthanc, posting: Watch, pager: Pager, capsys: pytest.CaptureFixture[str], answer: int
 ) -> None:

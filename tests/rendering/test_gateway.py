@@ -335,6 +335,7 @@ def test_every_file_that_nginx_is_told_of_is_there_under_that_name() -> None:
     present = {PurePosixPath(name).name for name in (*files, KEY, *CERTIFICATES) if name.startswith("nginx/")}
     assert named == {"gateway.crt", "gateway.key", "authority.crt"}
     assert nginx_of().one("stream", "js_path").args == ("/etc/gateway",)
+    assert imported == {"equipment.js"}
     assert named | imported <= present
 
 
@@ -398,6 +399,7 @@ def test_nobody_is_waited_for_for_ever() -> None:
         assert server.one("listen").args[1:] == ("so_keepalive=on",)
         assert server.value("proxy_socket_keepalive") == ("on",)
         assert server.value("preread_timeout") == ("10s",)
+        assert server.value("preread_buffer_size") == ("4k",), "an association request fits, and no image"
         assert server.value("proxy_connect_timeout") == ("10s",)
         assert server.value("proxy_timeout") == ("1h",)
         assert server.value("resolver_timeout") == ("5s",)
@@ -465,6 +467,18 @@ def test_what_a_container_writes_is_its_part_of_the_queue_and_nothing_of_the_fol
     )
 
 
+def test_what_is_written_besides_is_in_memory_and_only_where_a_program_needs_it() -> None:
+    places = {name: [place.partition(":")[0] for place in container.get("tmpfs", ())] for name, container in containers_of().items()}
+    assert places == {"postgres": ["/tmp"], "orthanc": ["/tmp", "/run/orthanc/plugins"], "nginx": ["/tmp"], "forwarder": []}
+
+
+def test_nginx_and_the_forwarder_start_with_what_is_mounted() -> None:
+    containers = containers_of()
+    assert (containers["nginx"]["entrypoint"], containers["nginx"]["command"]) == (["nginx"], ["-c", "/etc/gateway/nginx.conf"])
+    assert containers["forwarder"]["entrypoint"] == ["python3", "-u", "/etc/forwarder/forwarder.py"]
+    assert containers["forwarder"]["command"] == ["run"]
+
+
 def test_the_key_is_mounted_where_nginx_reads_it_and_nowhere_else() -> None:
     sees = {name: {mount["source"] for mount in container["volumes"]} for name, container in containers_of().items()}
     assert [name for name, sources in sees.items() if "./nginx" in sources] == ["nginx"]
@@ -509,6 +523,15 @@ def test_no_secret_stands_in_an_environment() -> None:
         "nginx": {},
         "forwarder": {"PYTHONDONTWRITEBYTECODE": "1"},
     }
+
+
+def test_what_orthanc_logs_goes_through_the_filter_that_withholds_patients() -> None:
+    orthanc = containers_of()["orthanc"]
+    assert orthanc["entrypoint"][:2] == ["bash", "-c"]
+    assert orthanc["entrypoint"][2].endswith(" > >(exec sed -u -E -f /etc/orthanc-log/log.sed) 2>&1")
+    mounted = {mount["target"]: mount["source"] for mount in orthanc["volumes"]}
+    assert mounted["/etc/orthanc-log"] == "./orthanc-log"
+    assert "orthanc-log/log.sed" in render_gateway(gateway())
 
 
 def test_logs_are_bounded() -> None:
