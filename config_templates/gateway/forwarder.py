@@ -245,9 +245,8 @@ class Forwarder:
     def _next(self) -> tuple[list[str], int, bool]:
         now = self.clock()
         due = [identifier for identifier, refusal in self.refused.items() if refusal.due <= now][:BATCH]
-        # An object may come with six more changes: its series, study and patient are new, and later stable.
-        found, cursor, done = self.queue.arrivals(self._cursor, 7 * PARALLEL * BATCH)
-        fresh = [identifier for identifier, _ in found if identifier not in self.refused][: PARALLEL * BATCH]
+        found, cursor, done = self.queue.arrivals(self._cursor, PARALLEL * BATCH)
+        fresh = [identifier for identifier, _ in found if identifier not in self.refused]
         return due + fresh, cursor, not done
 
     def _send_all(self, objects: Sequence[str]) -> None:

@@ -227,7 +227,7 @@ def test_the_queue_bounds_itself_by_a_file_of_its_own_which_no_rendered_value_ov
 def test_images_leave_through_nginx_under_the_gateways_title_and_as_they_came() -> None:
     (server,) = orthanc_of()["DicomModalities"].values()
     assert orthanc_of()["DicomModalities"].keys() == {module.SERVER}
-    assert (server["AET"], server["LocalAet"], server["Host"], server["Port"]) == ("ORTHANC", "SITE", "nginx", 20000)
+    assert (server["AET"], server["LocalAet"], server["Host"], server["Port"]) == ("ORTHANC", "SITE", "forward", 20000)
     assert server["AllowTranscoding"] is False
 
 
@@ -602,3 +602,9 @@ def test_an_address_for_alarms_is_a_value_in_one_file(url: str) -> None:
     assert changed == {"forwarder/gateway.json", "compose.yaml"}
     assert files["compose.yaml"].count("\n") == plain["compose.yaml"].count("\n"), "the digest alone"
     assert json.loads(files["forwarder/gateway.json"])["alarm_url"].startswith("http")
+
+
+def test_the_way_to_the_server_is_open_on_the_inside_network_alone() -> None:
+    """Elsewhere a neighbour who routes into Docker's networks could use it, and with it the gateway's certificate."""
+    assert containers_of()["nginx"]["networks"] == {"inside": {"aliases": ["forward"]}, "outside": {}}
+    assert "listen forward:20000 so_keepalive=on;" in render_gateway(gateway())["nginx/nginx.conf"]
