@@ -457,7 +457,7 @@ class Watch:
 
     def __init__(self, queue: Queue, forwarder: Forwarder, said: Mapping[str, Any], disk: Path = DISK) -> None:
         self.queue, self.forwarder, self.said, self.disk = queue, forwarder, said, disk
-        self._told: set[str] = set()
+        self._told: set[str] | None = None  # nothing yet: its first word shows that it can be heard
         self._told_at = 0.0
         self._logged: set[str] = set()
         self._not_posted = ""
@@ -499,13 +499,14 @@ class Watch:
     def tick(self) -> None:
         self.status = status = self._look(self.status)
         alarms = status.alarms()
+        well = "started, and all is well" if self._told is None else "all is well again"
         remind = bool(alarms) and status.now - self._told_at > REMIND_SECONDS
         if alarms.keys() == self._told and not remind:
             return
         if alarms.keys() != self._logged:
             log("alarm", alarms=list(alarms.values())) if alarms else log("all is well again")
             self._logged = set(alarms)
-        if not self.said["alarm_url"] or self._post("; ".join(alarms.values()) or "all is well again"):
+        if not self.said["alarm_url"] or self._post("; ".join(alarms.values()) or well):
             self._told, self._told_at = set(alarms), status.now
 
     def _post(self, text: str) -> bool:

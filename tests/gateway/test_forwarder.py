@@ -580,22 +580,23 @@ def test_the_watch_sees_what_waits(orthanc: Orthanc, watch: Watch) -> None:
 
 def test_alarms_are_posted_when_they_come_change_and_go(orthanc: Orthanc, posting: Watch, clock: Clock, pager: Pager) -> None:
     posting.tick()
-    assert pager.heard == []
+    posting.tick()
+    assert pager.heard == ["gateway CT1: started, and all is well"]
     orthanc.arrive("a", at="20270115T074000")
     posting.tick()
     posting.tick()
-    assert pager.heard == ["gateway CT1: the oldest object has waited 20 minutes"]
+    assert pager.heard[1:] == ["gateway CT1: the oldest object has waited 20 minutes"]
     orthanc.bound = 0
     posting.forwarder.refused["a"] = Refusal("0xA900", 1, clock.now)
     posting.tick()
-    assert pager.heard[1:] == [
+    assert pager.heard[2:] == [
         "gateway CT1: the oldest object has waited 20 minutes; ORTHANC at 192.0.2.10:11112 refuses 1 of the objects that wait: 0xA900"
     ]
     orthanc.objects.clear()
     posting.forwarder.refused.clear()
     posting.tick()
     posting.tick()
-    assert pager.heard[2:] == ["gateway CT1: all is well again"]
+    assert pager.heard[3:] == ["gateway CT1: all is well again"]
 
 
 def test_an_alarm_that_stays_is_said_again_after_six_hours(orthanc: Orthanc, posting: Watch, clock: Clock, pager: Pager) -> None:
