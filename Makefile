@@ -17,11 +17,11 @@ demo: $(VENV)/laptop ## bring the service up here and store a study (DICOM_PORT=
 	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop demo $(if $(DICOM_PORT),--dicom-port $(DICOM_PORT)) $(if $(WEB_PORT),--web-port $(WEB_PORT))
 
 .PHONY: demo-enrol
-demo-enrol: $(VENV)/laptop ## let a modality in: AET=CT1 [MAY=store,find] [ADDRESS=10.0.0.5 PORT=104]
+demo-enrol: $(if $(AET),$(VENV)/laptop) ## let a modality in: AET=CT1 [MAY=store,find] [ADDRESS=10.0.0.5 PORT=104]
 	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop enrol $(or $(AET),$(error say which: make demo-enrol AET=CT1)) $(if $(MAY),--may $(MAY)) $(if $(ADDRESS),--address $(ADDRESS)) $(if $(PORT),--port $(PORT))
 
 .PHONY: demo-strike
-demo-strike: $(VENV)/laptop ## refuse a modality from now on: AET=CT1
+demo-strike: $(if $(AET),$(VENV)/laptop) ## refuse a modality from now on: AET=CT1
 	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop strike $(or $(AET),$(error say which: make demo-strike AET=CT1))
 
 .PHONY: demo-logs
@@ -40,11 +40,11 @@ demo-clean: $(VENV)/laptop ## leave nothing of it behind
 # -- on AWS ----------------------------------------------------------------------------------------------------------------
 
 .PHONY: up
-up: $(VENV)/dev ## bring a stack to AWS, and wait until its host has proven the service: STACK=dev [YES=1]
+up: $(if $(STACK),$(VENV)/dev) ## bring a stack to AWS, and wait until its host has proven the service: STACK=dev [YES=1]
 	@$(VENV)/bin/python -m operations up $(or $(STACK),$(error say which: make up STACK=dev)) $(if $(YES),-- --yes)
 
 .PHONY: modality
-modality: $(VENV)/dev ## write what a modality's vendor needs: AET=CT1 STACK=dev [CERTIFICATE=2] [OUT=folder]
+modality: $(if $(and $(AET),$(STACK)),$(VENV)/dev) ## write what a modality's vendor needs: AET=CT1 STACK=dev [CERTIFICATE=2] [OUT=folder]
 	@$(VENV)/bin/python -m operations modality $(or $(AET),$(error say which: make modality AET=CT1 STACK=dev)) $(or $(STACK),$(error say of which stack: make modality AET=CT1 STACK=dev)) $(if $(CERTIFICATE),--certificate $(CERTIFICATE)) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: gateway
@@ -58,8 +58,8 @@ verify: $(VENV)/$(if $(STACK),dev,laptop) ## ask a service from outside whether 
 # -- working on it --------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV)/dev ## all tests; installs Docker, dcmtk and Chromium where they are missing
-	@laptop/prerequisites docker peers browser registry -- $(VENV)/bin/python -m pytest
+test: $(VENV)/dev ## all tests; installs Docker, dcmtk, gdcm and Chromium where they are missing
+	@laptop/prerequisites docker peers equipment browser registry -- $(VENV)/bin/python -m pytest
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev ## the tests that need no container, in about a minute
@@ -69,9 +69,10 @@ test-fast: $(VENV)/dev ## the tests that need no container, in about a minute
 bench: $(VENV)/laptop ## measure the service here: against itself without TLS, and against the original's configuration [QUICK=1]
 	@laptop/prerequisites docker peers -- $(VENV)/bin/python -m laptop bench $(if $(QUICK),--quick)
 
+ACTS := service stack
 .PHONY: rehearse
-rehearse: $(VENV)/dev ## the whole life of stack and host: real Pulumi engine, emulated AWS, hosts in containers [ACT=service|stack]
-	@laptop/prerequisites docker registry -- $(VENV)/bin/python -m rehearsal $(ACT)
+rehearse: $(if $(filter-out $(ACTS),$(ACT)),,$(VENV)/dev) ## the whole life of stack and host: real Pulumi engine, emulated AWS, hosts in containers [ACT=service|stack]
+	@laptop/prerequisites docker registry -- $(VENV)/bin/python -m rehearsal $(if $(filter-out $(ACTS),$(ACT)),$(error there are two acts: make rehearse ACT=service, make rehearse ACT=stack; without ACT, both),$(ACT))
 
 .PHONY: docs
 docs: $(VENV)/dev ## write docs/settings.md anew from the Settings class

@@ -88,6 +88,24 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("demo-enrol", "say which: make demo-enrol AET=CT1"),
+        ("demo-strike", "say which: make demo-strike AET=CT1"),
+        ("up", "say which: make up STACK=dev"),
+        ("modality", "say which: make modality AET=CT1 STACK=dev"),
+        ("modality AET=CT1", "say of which stack: make modality AET=CT1 STACK=dev"),
+        ("rehearse ACT=nonsense", "there are two acts: make rehearse ACT=service, make rehearse ACT=stack; without ACT, both"),
+    ],
+)
+def test_what_a_command_lacks_is_said_before_anything_is_installed_for_it(checkout: Path, target: str, says: str) -> None:
+    done = subprocess.run(["make", *target.split()], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count(f"*** {says}.  Stop.") == 1
+    assert not (checkout / ".venv").exists()
+
+
 def make_environment(checkout: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["make", "--no-print-directory", f"PYTHON={sys.executable}", ".venv/laptop"],
