@@ -134,7 +134,9 @@ class Modality(_Model):
     """
 
     aet: Aet = Field(description="its AE title")
-    may: Annotated[tuple[Right, ...], AfterValidator(_each_once)] = Field(description="its rights; everybody enrolled may C-ECHO")
+    may: Annotated[tuple[Right, ...], AfterValidator(_each_once)] = Field(
+        description="its rights; everybody enrolled may C-ECHO; `worklist` opens nothing yet: no worklist plugin is loaded"
+    )
     # An address, because a security group knows no names.
     address: IPv4Address | None = Field(None, description="where images may be sent to it, with `port`")
     port: Port | None = Field(None, description="its DICOM TLS port, with `address`")

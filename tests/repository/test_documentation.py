@@ -182,6 +182,8 @@ def unknown_in_command(command: str) -> Iterator[str]:
 # Names in backticks that belong to others, and why.
 ELSEWHERE: Mapping[str, str] = {
     "ViewOnlyAccess": "a policy of AWS's",
+    "ClientTLSCertFile": "a setting of 3D Slicer's",
+    "ClientTLSPrivateKey": "a setting of 3D Slicer's",
     "orthanc_database": "a volume: the project's name and the volume's, put together by compose",
 }
 
@@ -325,7 +327,7 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     r"cp Pulumi\.prod\.yaml .*": (UNPROVED, "followed by an edit by hand"),
     # -- pulumi
     r"pulumi stack init .*": (UNPROVED, "rehearsed with a passphrase; with a key of KMS on no account yet"),
-    r"pulumi login s3://.*": (UNPROVED, "rehearsed with a folder; with a bucket on no account yet"),
+    r"pulumi login 's3://.*'": (UNPROVED, "rehearsed with a folder; with a bucket on no account yet"),
     r"pulumi config (set|rm) .*": (RUN, "tests/engine/test_rotation.py::test_settings_are_set_and_dropped_as_pages_say"),
     r"pulumi preview --policy-pack policy": (RUN, "tests/engine/test_life.py::preview"),
     r"pulumi preview --diff --policy-pack policy --stack STACK": (RUN, "tests/engine/test_life.py::enrol"),
@@ -344,8 +346,16 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     # -- others' programs
     r"orthanc-host status": (RUN, "tests/host/test_service.py::operate"),
     r"docker buildx imagetools inspect .*": (UNPROVED, "no registry is reachable where this is tested"),
-    r"echoscu .*": (RUN, "tests/service/test_exchange.py::test_dcmtk_echoes"),
-    r"(storescu|findscu) .*": (RUN, "tests/service/test_exchange.py::test_dcmtk_stores_and_finds_what_it_stored"),
+    r'(cp "\$\(\.\./|echoscu|storescu|findscu) ?.*': (
+        RUN,
+        "tests/service/test_connecting.py::test_dcmtks_commands_store_an_image_and_find_its_study",
+    ),
+    r"mkdir -p received|storescp .*|curl --fail --cacert authority\.crt .*": (
+        RUN,
+        "tests/service/test_connecting.py::test_the_receiver_shows_itself_to_the_server_and_is_sent_an_image",
+    ),
+    r"openssl pkcs12 .*": (RUN, "tests/service/test_connecting.py::test_the_one_file_holds_certificate_key_and_authority"),
+    r"gdcmscu .*": (RUN, "tests/service/test_connecting.py::test_gdcms_commands_reach_a_plain_listener"),
 }
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import io
+import ssl
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from email.parser import BytesParser
 from pathlib import Path
 
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time from the standard's tables
     CTImageStorage,
     MRImageStorage,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
 
 from laptop import study
 from laptop.certificates import make_authority
-from tests.service.stack import Stack, dcmtk
+from laptop.peer import Peer
+from tests.service.stack import Stack, dcmtk, eventually
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +137,67 @@ def test_c_move_is_refused_when_the_receiver_shows_a_certificate_of_another_auth
     with stack.receiver(tmp_path, folder, "WS1") as arrived, stack.logs_line("nginx", "upstream SSL certificate verify error"):
         assert move_to_ws1(stack, images) != 0
     assert list(arrived.iterdir()) == []
+
+
+@contextmanager
+def reports_to(peer: Peer, port: int) -> Iterator[list[tuple[int | None, Dataset]]]:
+    """Listen as `peer` for what Orthanc reports of storage commitment; yields the events and their information as they come."""
+    reports: list[tuple[int | None, Dataset]] = []
+
+    def keep(event: evt.Event) -> tuple[int, None]:
+        reports.append((event.event_type, event.event_information))
+        return 0, None
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(peer.bundle / "authority.crt"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(str(peer.bundle / f"{peer.aet}.crt"), str(peer.bundle / f"{peer.aet}.key"))
+    entity = AE(ae_title=peer.aet)
+    entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    server = entity.start_server(("", port), block=False, ssl_context=context, evt_handlers=[(evt.EVT_N_EVENT_REPORT, keep)])
+    assert server is not None
+    try:
+        yield reports
+    finally:
+        server.shutdown()
+
+
+def ask_for_commitment(peer: Peer, uids: Sequence[str]) -> int | None:
+    """The status of the N-ACTION (PS3.4 J.3.2); None when it was not answered."""
+    request = Dataset()
+    request.TransactionUID = generate_uid()
+    request.ReferencedSOPSequence = []
+    for uid in uids:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CTImageStorage, uid
+        request.ReferencedSOPSequence.append(item)
+    entity = AE(ae_title=peer.aet)
+    entity.add_requested_context(StorageCommitmentPushModel)
+    association = entity.associate(peer.host, peer.port, ae_title=peer.called, tls_args=(peer.context(), peer.host))
+    assert association.is_established
+    status, _ = association.send_n_action(request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+    association.release()
+    return getattr(status, "Status", None)
+
+
+def test_storage_commitment_is_reported_to_a_modality_with_an_address(stack: Stack, images: list[Dataset]) -> None:
+    stored = [str(image.SOPInstanceUID) for image in images]
+    absent = str(generate_uid())
+    with reports_to(stack.peer("WS1"), stack.receiver_port) as reports:
+        assert ask_for_commitment(stack.peer("WS1"), stored) == 0
+        eventually("all are committed to", lambda: len(reports) == 1)
+        assert ask_for_commitment(stack.peer("WS1"), [*stored, absent]) == 0
+        eventually("one is not", lambda: len(reports) == 2)
+    (all_there, whole), (some_fail, partly) = reports
+    assert (all_there, some_fail) == (1, 2)
+    for report in (whole, partly):
+        assert [str(item.ReferencedSOPInstanceUID) for item in report.ReferencedSOPSequence] == stored
+    assert "FailedSOPSequence" not in whole
+    assert [(str(item.ReferencedSOPInstanceUID), item.FailureReason) for item in partly.FailedSOPSequence] == [(absent, 0x0112)]
+
+
+def test_storage_commitment_without_an_address_ends_the_association(stack: Stack, images: list[Dataset]) -> None:
+    with stack.logs_line("orthanc", "N-ACTION is not allowed for this modality"):
+        assert ask_for_commitment(stack.peer("CT1"), [str(images[0].SOPInstanceUID)]) is None
 
 
 def test_dicomweb_stores_finds_and_returns_an_image_bit_for_bit(stack: Stack) -> None:
