@@ -48,7 +48,7 @@ modality: $(if $(and $(AET),$(STACK)),$(VENV)/dev) ## write what a modality's ve
 	@$(VENV)/bin/python -m operations modality $(or $(AET),$(error say which: make modality AET=CT1 STACK=dev)) $(or $(STACK),$(error say of which stack: make modality AET=CT1 STACK=dev)) $(if $(CERTIFICATE),--certificate $(CERTIFICATE)) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: gateway
-gateway: $(VENV)/dev ## write a gateway for equipment without TLS: AET=CT1 STACK=dev, or no STACK for the demo [FROM=CT1,MR1 NETWORK=192.168.10.0/24]; more: docs/gateway.md
+gateway: $(if $(AET),$(VENV)/dev) ## write a gateway for equipment without TLS: AET=CT1 STACK=dev, or no STACK for the demo [FROM=CT1,MR1 NETWORK=192.168.10.0/24]; more: docs/gateway.md
 	@$(VENV)/bin/python -m operations gateway $(or $(AET),$(error say which: make gateway AET=CT1 STACK=dev)) $(STACK) $(if $(FROM),--from "$(FROM)") $(if $(NETWORK),--network "$(NETWORK)") $(if $(LISTEN),--listen "$(LISTEN)") $(if $(DICOM_PORT),--dicom-port $(DICOM_PORT)) $(if $(DIRECT_PORT),--direct-port $(DIRECT_PORT)) $(if $(STATUS_PORT),--status-port $(STATUS_PORT)) $(if $(QUEUE_MB),--queue-mb "$(QUEUE_MB)") $(if $(ALARM),--alarm "$(ALARM)") $(if $(CERTIFICATE),--certificate $(CERTIFICATE)) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: verify

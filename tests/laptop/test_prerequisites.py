@@ -95,6 +95,7 @@ def checkout(tmp_path: Path) -> Path:
         ("demo-strike", "say which: make demo-strike AET=CT1"),
         ("up", "say which: make up STACK=dev"),
         ("modality", "say which: make modality AET=CT1 STACK=dev"),
+        ("gateway", "say which: make gateway AET=CT1 STACK=dev"),
         ("modality AET=CT1", "say of which stack: make modality AET=CT1 STACK=dev"),
         ("rehearse ACT=nonsense", "there are two acts: make rehearse ACT=service, make rehearse ACT=stack; without ACT, both"),
     ],
