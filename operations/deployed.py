@@ -57,17 +57,11 @@ class Deployed(_Output):
 
 def deployed(stack: str) -> Deployed:
     """The outputs of `stack`. Raises Trouble when they can't be had."""
-    command = ["pulumi", "stack", "output", "--json", "--show-secrets", "--non-interactive", "--stack", stack]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise Trouble(f"pulumi is not on PATH, and it alone can read the stack {stack}. {_HOW_TO_INSTALL}") from None
-    if done.returncode != 0:
-        raise Trouble(_why(stack, done.stderr))
-    if done.stdout.strip() in ("", "{}"):
+    said = ask(stack, "stack", "output", "--json", "--show-secrets")
+    if said.strip() in ("", "{}"):
         raise Trouble(f"the stack {stack} has no outputs: nothing of it is deployed. Deploy it: make up STACK={stack}")
     try:
-        return Deployed.model_validate_json(done.stdout)
+        return Deployed.model_validate_json(said)
     except ValidationError as error:
         raise Trouble(
             f"the outputs of the stack {stack} are not those of this program ({complaints(error)}). "
@@ -75,10 +69,26 @@ def deployed(stack: str) -> Deployed:
         ) from None
 
 
+def ask(stack: str, *words: str) -> str:
+    """What pulumi prints about the stack; it asks nobody anything meanwhile. Raises Trouble when it can't say."""
+    try:
+        done = subprocess.run(["pulumi", *words, "--non-interactive", "--stack", stack], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise Trouble(f"pulumi is not on PATH, and it alone can read the stack {stack}. {_HOW_TO_INSTALL}") from None
+    if done.returncode != 0:
+        raise Trouble(_why(stack, done.stderr))
+    return done.stdout
+
+
 def _why(stack: str, said: str) -> str:
     if "no stack named" in said or "no stack selected" in said:
         return (
-            f"there is no stack {stack} where pulumi is logged in. 'pulumi stack ls' lists those that are, 'pulumi whoami -v' says where."
+            f"there is no stack {stack} where pulumi is logged in. 'pulumi stack ls' lists those that are, 'pulumi whoami -v' says where. "
+            f"docs/aws.md, Up, makes a new one: pulumi stack init {stack}, with its secrets provider."
+        )
+    if "PULUMI_ACCESS_TOKEN" in said:  # it means its makers' own service, where this project keeps nothing
+        return (
+            "pulumi is not logged in where the state lies. Log in: pulumi login 's3://YOUR-STATE-BUCKET?region=REGION' (docs/aws.md, Up)."
         )
     lines = [line.removeprefix("error: ") for line in said.splitlines() if line.strip()]
     return f"pulumi can't read the stack {stack}: {'; '.join(lines) or 'it does not say why'}. Mend that, and try again."

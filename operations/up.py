@@ -12,6 +12,7 @@ import boto3  # type: ignore[import-untyped]  # Amazon gives it no types
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
 from laptop.tell import Trouble
+from operations.deployed import ask
 from operations.preflight import Plan, problems
 from operations.proven import watch
 
@@ -20,8 +21,6 @@ def up(stack: str, options: list[str]) -> int:
     """Exit code: 0 proven, 1 the host said why not (or said nothing for too long), else pulumi's own."""
     try:
         return _up(stack, options)
-    except FileNotFoundError as error:
-        raise Trouble(f"{error.filename} is not on PATH. Install it (pulumi.com/docs/install), and try again.") from None
     except (BotoCoreError, ClientError) as error:
         raise Trouble(f"AWS did not say what the host has proven: {error}") from None
     except KeyboardInterrupt:
@@ -30,14 +29,14 @@ def up(stack: str, options: list[str]) -> int:
 
 
 def _up(stack: str, options: list[str]) -> int:
-    plan = Plan.read(stack, _pulumi("config", "--json", "--stack", stack), _pulumi("stack", "export", "--stack", stack))
+    plan = Plan.read(stack, ask(stack, "config", "--json"), ask(stack, "stack", "export"))
     if found := list(problems(plan, lambda service: boto3.client(service, region_name=plan.region))):
         raise Trouble("AWS would stop this halfway, so nothing was begun.\n" + "\n".join(found))
     code = subprocess.call(["pulumi", "up", "--stack", stack, *options])
     if code != 0:
         return code
     begun = time.monotonic()
-    outputs = json.loads(_pulumi("stack", "output", "--json", "--stack", stack))
+    outputs = json.loads(ask(stack, "stack", "output", "--json"))
     ssm = boto3.client("ssm", region_name=plan.region)
     print(f"Waiting for the host of {stack} to prove release {outputs['release'][:12]} ...", flush=True)
     said = None
@@ -48,10 +47,3 @@ def _up(stack: str, options: list[str]) -> int:
         return 0
     print("The release is not proven. On the host: sudo orthanc-host status (docs/host.md, On the host).", file=sys.stderr)
     return 1
-
-
-def _pulumi(*words: str) -> str:
-    done = subprocess.run(["pulumi", *words], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(done.returncode)  # pulumi has said why
-    return done.stdout

@@ -1,4 +1,4 @@
-"""`python -m rehearsal`: the stack's whole life with the real Pulumi engine, against an emulated AWS on this machine."""
+"""The whole life of a stack and its host, with the real Pulumi engine against an emulated AWS on this machine."""
 # ruff: noqa: T201 - it talks to a person
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ ACTS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
-    parser.add_argument("act", nargs="*", metavar="ACT", help="; ".join(f"{name}: {what}" for name, what in ACTS.items()))
+    parser.add_argument(
+        "act", nargs="*", metavar="ACT", help="; ".join(f"{name}: {what}" for name, what in ACTS.items()) + "; without one, both"
+    )
     acts = parser.parse_args().act or list(ACTS)
     if unknown := set(acts) - set(ACTS):
         parser.error(f"no such act: {', '.join(sorted(unknown))}; there are {', '.join(ACTS)}")

@@ -121,6 +121,10 @@ def test_an_unknown_modality_is_answered_with_those_that_are_enrolled(capsys: py
     ("program", "complaint"),
     [
         ("echo \"error: no stack named 'dev' found\" >&2; exit 255", "there is no stack dev where pulumi is logged in"),
+        (
+            "echo 'error: PULUMI_ACCESS_TOKEN must be set for login' >&2; exit 255",
+            "pulumi is not logged in where the state lies. Log in: pulumi",
+        ),
         ("echo 'error: passphrase must be set' >&2; exit 255", "pulumi can't read the stack dev: passphrase must be set"),
         ("echo '{}'", "nothing of it is deployed. Deploy it: make up STACK=dev"),
         ('echo \'{"url": "https://x/"}\'', "deployed by another version: make up STACK=dev"),

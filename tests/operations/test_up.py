@@ -70,4 +70,7 @@ def test_a_refused_release_ends_it_with_the_hosts_reason(capsys: pytest.CaptureF
 def test_without_pulumi_it_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["up", "dev"]) == 2
-    assert "pulumi is not on PATH. Install it (pulumi.com/docs/install)" in capsys.readouterr().err
+    assert (
+        "pulumi is not on PATH, and it alone can read the stack dev. Install Pulumi's CLI (pulumi.com/docs/install)"
+        in capsys.readouterr().err
+    )
