@@ -48,6 +48,7 @@ def test_make_alone_lists_every_target_that_people_use() -> None:
         ".ci/run",
         "bootstrap/install.sh",
         "bootstrap/orthanc-host.sh",
+        "docs/images/draw",
         "laptop/standins/nginx/nginx",
         "laptop/standins/postgres/docker-ensure-initdb.sh",
         "rehearsal/rootfs/boot",
