@@ -178,9 +178,11 @@ def remove(home: Path) -> None:
 
 def clean(home: Path) -> None:
     """Remove all that a demo made, stand-in images too."""
+    there = home.exists()
     remove(home)
     forget_standins()
-    tell.detail("containers, studies, keys and stand-in images are gone (Docker itself and pulled images stay)")
+    gone = "containers, studies, keys and stand-in images are gone" if there else "there is no demo here; stand-in images are gone"
+    tell.detail(f"{gone} (Docker itself and pulled images stay)")
 
 
 def logs(home: Path) -> None:

@@ -355,3 +355,10 @@ def test_cut_off_at_any_file_the_next_run_ends_with_keys_that_fit(
             assert certificates.signed_by((home / bundled).read_text(), outside)
         shutil.rmtree(home)
     assert number > 40, "there are that many files"
+
+
+def test_a_clean_says_whether_there_was_a_demo_whose_studies_are_gone(clone: Clone) -> None:
+    assert "there is no demo here; stand-in images are gone" in clone.run("clean").out
+    clone.plan()
+    assert "containers, studies, keys and stand-in images are gone" in clone.run("clean").out
+    assert not clone.home.exists()
