@@ -66,7 +66,7 @@ test-fast: $(VENV)/dev ## the tests that need no container, in about a minute
 	@$(VENV)/bin/python -m pytest -m "not service and not engine and not host"
 
 .PHONY: bench
-bench: $(VENV)/laptop ## measure the service here: against itself without TLS, and against the original's configuration [QUICK=1]
+bench: $(VENV)/laptop ## measure the service here: against itself without TLS, and against the original's configuration (docs/performance.md) [QUICK=1]
 	@laptop/prerequisites docker peers -- $(VENV)/bin/python -m laptop bench $(if $(QUICK),--quick)
 
 ACTS := service stack

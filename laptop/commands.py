@@ -34,7 +34,7 @@ def obey(arguments: list[str] | None) -> int:
     commands.add_parser("logs", help="what happened lately")
     commands.add_parser("down", help="stop it, keeping data")
     commands.add_parser("clean", help="leave nothing behind")
-    measure = commands.add_parser("bench", help="measure it against no TLS and the original's configuration")
+    measure = commands.add_parser("bench", help="measure it against no TLS and the original's configuration (docs/performance.md)")
     measure.add_argument("--quick", action="store_true", help="only show that the bench works")
     said = parser.parse_args(arguments)
     try:
