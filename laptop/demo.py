@@ -187,7 +187,10 @@ def clean(home: Path) -> None:
 
 def logs(home: Path) -> None:
     """Show what happened lately."""
-    sys.stdout.write(compose(_existing(home).home, "logs", "--no-color", "--tail", "40"))
+    lines = compose(_existing(home).home, "logs", "--no-color", "--tail", "40")
+    if not lines.strip():
+        raise Trouble("there is no log: it goes with the containers, and the demo is stopped. 'make demo' starts it again.")
+    sys.stdout.write(lines)
 
 
 def _existing(home: Path) -> Site:

@@ -362,3 +362,10 @@ def test_a_clean_says_whether_there_was_a_demo_whose_studies_are_gone(clone: Clo
     clone.plan()
     assert "containers, studies, keys and stand-in images are gone" in clone.run("clean").out
     assert not clone.home.exists()
+
+
+def test_a_stopped_demo_says_that_its_log_went_with_it(clone: Clone) -> None:
+    clone.plan()
+    assert clone.run("logs").error().startswith("there is no log: it goes with the containers, and the demo is stopped.")
+    clone.program("docker", ENGINE.replace("  version*)", '  *" logs "*) echo a line ;;\n  version*)'))
+    assert clone.run("logs").out == "a line\n"
