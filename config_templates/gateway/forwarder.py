@@ -501,7 +501,7 @@ class Watch:
         alarms = status.alarms()
         well = "started, and all is well" if self._told is None else "all is well again"
         remind = bool(alarms) and status.now - self._told_at > REMIND_SECONDS
-        if alarms.keys() == self._told and not remind:
+        if set(alarms) == self._told and not remind:
             return
         if alarms.keys() != self._logged:
             log("alarm", alarms=list(alarms.values())) if alarms else log("all is well again")
