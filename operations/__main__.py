@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from laptop.demo import HOME
 from laptop.tell import Trouble
 from operations import gateway, modality
+from operations.archive.exports import carry_out
+from operations.archive.imports import bring_in
 from operations.deployed import deployed
 from operations.verify import report
-from operations.verify.target import of_demo, of_stack
+from operations.verify.target import TO_VERIFY, Target, of_demo, of_stack
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +48,16 @@ def main(arguments: list[str] | None = None) -> int:
     ask = commands.add_parser("verify", help="ask a running service from the outside whether it does what it shall")
     ask.add_argument("stack", nargs="?", help="the demo on this machine when not given")
     ask.add_argument("--aet", help="the modality to be: one that may store and find when not given")
+    bring = commands.add_parser("import", help="send every DICOM file below a folder")
+    bring.add_argument("folder", type=Path)
+    bring.add_argument("stack", nargs="?", help="the demo on this machine when not given")
+    bring.add_argument("--aet", help="the modality to be: one that may store when not given")
+    bring.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="associations at a time (default: %(default)s)")
+    bring.add_argument("--out", type=Path, metavar="FOLDER", help="where journal and refusals go: below imports/ when not given")
+    carry = commands.add_parser("export", help="fetch every object into a file of its own")
+    carry.add_argument("folder", type=Path)
+    carry.add_argument("stack", nargs="?", help="the demo on this machine when not given")
+    carry.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="requests at a time (default: %(default)s)")
     asked = parser.parse_args(arguments)
     try:
         match asked.command:
@@ -55,8 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
                 modality.hand_over(asked.stack, deployed(asked.stack), asked.aet, number=asked.certificate, folder=asked.out)
             case "gateway":
                 _gateway(asked)
-            case "verify":
-                return _verify(asked.stack, asked.aet)
+            case _:
+                return _from_outside(asked)
     except (Trouble, OSError) as trouble:
         sys.stderr.write(f"\nerror: {trouble}\n")
         return 2
@@ -89,13 +103,24 @@ def _listed(said: str | None) -> tuple[str, ...] | None:
     return None if said is None else tuple(filter(None, said.split(",")))
 
 
-def _verify(stack: str | None, aet: str | None) -> int:
+def _from_outside(asked: argparse.Namespace) -> int:
+    """What a stack and the demo are met with alike."""
+    work: Callable[[Target], int]
+    aet, to = getattr(asked, "aet", None), TO_VERIFY
+    match asked.command:
+        case "import":
+            to = frozenset({"store"})
+            work = partial(bring_in, folder=asked.folder, parallel=asked.parallel, out=asked.out)
+        case "export":
+            work = partial(carry_out, folder=asked.folder, parallel=asked.parallel)
+        case _:
+            work = report
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda number, _: sys.exit(128 + number))  # as an exception, so that the test object is still removed
-    if stack is None:
-        return report(of_demo(HOME, aet=aet))
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))  # as an exception, so that what was begun is still tidied up
+    if asked.stack is None:
+        return work(of_demo(HOME, aet=aet, to=to))
     with TemporaryDirectory() as folder:  # readable by its owner alone
-        return report(of_stack(stack, deployed(stack), Path(folder), aet=aet))
+        return work(of_stack(asked.stack, deployed(asked.stack), Path(folder), aet=aet, to=to))
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ class Served:
         write_bundle(bundle, "CT1", certificate=pair.certificate, authority=authority().certificate, key=pair.key)
         values: dict[str, Any] = {
             "name": "the pretended service",
+            "short": "pretended",
             "host": "127.0.0.1",
             "dicom_port": self.dicom_port,
             "web_port": self.web_port,

@@ -372,4 +372,4 @@ def test_without_a_demo_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("operations.__main__.HOME", tmp_path)
     assert tmp_path != demo.HOME
     assert main(["verify"]) == 2
-    assert "run 'make demo' first, or name a stack on AWS: make verify STACK=dev" in capsys.readouterr().err
+    assert "run 'make demo' first, or name a stack on AWS: STACK=dev" in capsys.readouterr().err
