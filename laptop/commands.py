@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+from pathlib import Path
 from textwrap import indent
 
 from pydantic import ValidationError
 
-from laptop import bench, demo
+from laptop import backup, bench, demo
 from laptop.site import Enrolment
 from laptop.tell import Trouble, complaints
 
@@ -22,13 +23,18 @@ def obey(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m laptop", description="The imaging service on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("demo", help="bring the service up and send it a study")
-    up.add_argument("--dicom-port", type=int, help="11112 at first, then what it was")
-    up.add_argument("--web-port", type=int, help="8443 at first, then what it was")
     enrol = commands.add_parser("enrol", help="let a modality in")
     enrol.add_argument("aet", help="its AE title: 1 to 16 letters, digits, '_', '-', '.'")
     enrol.add_argument("--may", default="store,find,move,get", help="of store, find, worklist, move, get (default: %(default)s)")
     enrol.add_argument("--address", help="where it listens, if images may be sent to it")
     enrol.add_argument("--port", type=int, help="its DICOM TLS port there")
+    keep = commands.add_parser("backup", help="copy all studies into one file")
+    keep.add_argument("file", type=Path, help="a new one")
+    restore = commands.add_parser("restore", help="bring a service up that holds what a backup holds")
+    restore.add_argument("file", type=Path, help="what backup has written")
+    for ported in (up, restore):
+        ported.add_argument("--dicom-port", type=int, help="11112 at first, then what it was")
+        ported.add_argument("--web-port", type=int, help="8443 at first, then what it was")
     strike = commands.add_parser("strike", help="refuse a modality from now on")
     strike.add_argument("aet", help="its AE title")
     commands.add_parser("logs", help="what happened lately")
@@ -65,6 +71,10 @@ def _carry_out(said: argparse.Namespace) -> None:
             demo.enrol(demo.HOME, Enrolment(aet=said.aet, may=rights, address=said.address, port=said.port))
         case "strike":
             demo.strike(demo.HOME, said.aet)
+        case "backup":
+            backup.back_up(demo.HOME, said.file)
+        case "restore":
+            backup.restore(demo.HOME, said.file, dicom_port=said.dicom_port, web_port=said.web_port)
         case "logs":
             demo.logs(demo.HOME)
         case "down":

@@ -33,11 +33,7 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
     """Bring the service up and send it a study. Ports that are None stay what they were (11112 and 8443 at first)."""
     started = time.monotonic()
     check_engine()
-    site = Site.load(home)
-    ports = {"dicom_port": dicom_port, "web_port": web_port}
-    site = site.with_plan(**{name: port for name, port in ports.items() if port is not None})
-    if DEMO_AET not in {m.aet for m in site.plan.modalities}:
-        site = site.enrolled(Enrolment(aet=DEMO_AET))
+    site = planned(home, dicom_port=dicom_port, web_port=web_port)
     preflight.check(site)
 
     tell.step("Images")
@@ -70,6 +66,14 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
         tell.detail(line)
 
     _what_next(site, time.monotonic() - started)
+
+
+def planned(home: Path, *, dicom_port: int | None, web_port: int | None) -> Site:
+    """The site of `home`, or a new one, with its first modality. Nothing is written yet."""
+    site = Site.load(home)
+    ports = {"dicom_port": dicom_port, "web_port": web_port}
+    site = site.with_plan(**{name: port for name, port in ports.items() if port is not None})
+    return site if DEMO_AET in {m.aet for m in site.plan.modalities} else site.enrolled(Enrolment(aet=DEMO_AET))
 
 
 def _store(peer: Peer) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 from laptop.tell import Trouble, failed
 
@@ -50,6 +53,29 @@ def check_engine() -> None:
 def compose(folder: Path, *arguments: str, seconds: int = 600, stdin: str | None = None) -> str:
     """`docker compose` on the compose.yaml of `folder`."""
     return docker("compose", "--ansi", "never", "--file", str(folder / "compose.yaml"), *arguments, seconds=seconds, stdin=stdin)
+
+
+def exchange(folder: Path, *arguments: str, what: str, source: BinaryIO | None = None, sink: BinaryIO | None = None) -> None:
+    """`docker compose` for data of any size and kind: `source` is what the program `what` in a container reads, `sink` what it writes.
+
+    An error of the sink, a full disk above all, is raised as such.
+    """
+    command = ["docker", "compose", "--ansi", "never", "--file", str(folder / "compose.yaml"), *arguments]
+    with TemporaryFile() as errors:
+        with subprocess.Popen(command, stdin=source or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            try:
+                if sink is None:
+                    process.stdout.read()
+                else:
+                    shutil.copyfileobj(process.stdout, sink, 2**20)
+                    sink.flush()
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            errors.seek(0)
+            raise failed(f"{what} failed", errors.read().decode(errors="replace"))
 
 
 def container_id(folder: Path, service: str) -> str:
