@@ -12,10 +12,11 @@ import pytest
 from laptop import demo
 from laptop.docker import check_engine, docker
 from laptop.tell import Trouble
-from tests.service.stack import Stack
+from tests.laptop.clone import Clone
+from tests.service.stack import OTHER_PROJECT, Stack, left_of
 
 HERE = Path(__file__).parent
-PROJECTS = ("orthanc-test", "orthanc-test-cut", "orthanc-gateway-gw-test")
+PROJECTS = ("orthanc-test", OTHER_PROJECT, "orthanc-gateway-gw-test")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,3 +53,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     label = "label=com.docker.compose.project=orthanc-test"
     left = [docker(kind, "ls", "--quiet", "--filter", label).split() for kind in ("container", "volume", "network")]
     assert (left, home.exists()) == ([[], [], []], False), "a demo that is removed leaves nothing behind"
+
+
+@pytest.fixture(scope="module")
+def clone(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A clone in which nothing has been made yet. The service of the other tests makes room for it: there is room for one."""
+    demo.stop(stack.home)
+    made = Clone(tmp_path_factory.mktemp("cut"))
+    made.plan(project=OTHER_PROJECT)
+    yield made
+    demo.remove(made.home)
+    assert left_of(OTHER_PROJECT) == []
+    demo.run(stack.home, dicom_port=None, web_port=None)
+    stack.enrol_receiver()

@@ -29,6 +29,8 @@ DICOM_PORT, WEB_PORT = 21112, 28443
 # Old nginx workers end this long after a reload; the transfers that go on over a reload last less.
 OLD_WORKER_SECONDS = 20
 SERVICES = ("orthanc", "nginx", "postgres")
+# Of the fixture `clone`: a service beside the one that most tests share.
+OTHER_PROJECT = "orthanc-test-cut"
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,12 @@ def dcmtk(program: str, peer: Peer, *arguments: str) -> subprocess.CompletedProc
     command += ["+tls", str(peer.bundle / f"{peer.aet}.key"), str(peer.bundle / f"{peer.aet}.crt")]
     command += ["+cf", str(peer.bundle / "authority.crt"), *options, peer.host, str(peer.port), *files]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def left_of(project: str) -> list[str]:
+    """Its containers, networks and volumes."""
+    label = f"label=com.docker.compose.project={project}"
+    return [name for kind in ("container", "network", "volume") for name in docker(kind, "ls", "--quiet", "--filter", label).split()]
 
 
 def free_port() -> int:

@@ -7,37 +7,16 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
-
-import pytest
 
 from laptop import demo
 from laptop.docker import docker
 from laptop.site import container_accounts
 from tests.laptop.clone import Clone, ended, strike_down
 from tests.laptop.test_interruptions import INTERRUPTED
-from tests.service.stack import Stack, eventually
+from tests.service.stack import OTHER_PROJECT, Stack, eventually
 
-PROJECT = "orthanc-test-cut"
+PROJECT = OTHER_PROJECT
 OURS = f"label=com.docker.compose.project={PROJECT}"
-
-
-@pytest.fixture(scope="module")
-def clone(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    """A clone in which nothing has been made yet. The service of the other tests makes room for it: there is room for one."""
-    demo.stop(stack.home)
-    made = Clone(tmp_path_factory.mktemp("cut"))
-    made.plan(project=PROJECT)
-    yield made
-    demo.remove(made.home)
-    assert left() == []
-    demo.run(stack.home, dicom_port=None, web_port=None)
-    stack.enrol_receiver()
-
-
-def left() -> list[str]:
-    """Containers, networks and volumes of the clone."""
-    return [name for kind in ("container", "network", "volume") for name in docker(kind, "ls", "--quiet", "--filter", OURS).split()]
 
 
 def containers(*filters: str) -> list[str]:
