@@ -297,6 +297,16 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     r"make": (RUN, "tests/repository/test_repository.py::test_make_alone_lists_every_target_that_people_use"),
     r"make demo": (RUN, "tests/service/test_demo.py::test_a_second_demo_changes_nothing_and_sends_nothing"),
     r"make demo-(enrol|strike) AET=.*": (RUN, "tests/service/test_demo.py::test_enrolling_and_striking_by_command"),
+    r"make demo-backup FILE=\S+|make demo-restore FILE=\S+": (
+        RUN,
+        "tests/service/test_recovery.py::test_every_image_comes_back_as_it_was_into_a_service_with_new_keys",
+    ),
+    r"make demo-clean": (
+        UNPROVED,
+        "it also forgets images and packages, which take long to make; all else that it removes, service tests do",
+    ),
+    r"make import FROM=.*": (RUN, "tests/service/test_archives.py::test_what_is_brought_in_is_carried_out_and_comes_back_the_same"),
+    r"make export TO=.*": (RUN, "tests/service/test_archives.py::test_what_is_brought_in_is_carried_out_and_comes_back_the_same"),
     r"make (check|test)": (RUN, ".ci/run"),
     r"make (check )?test-fast": (RUN, ".github/workflows/preview.yml"),
     r"make verify": (RUN, "tests/service/test_verify.py::test_every_check_is_good_and_the_test_object_is_gone"),
@@ -356,6 +366,7 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     ),
     r"openssl pkcs12 .*": (RUN, "tests/service/test_connecting.py::test_the_one_file_holds_certificate_key_and_authority"),
     r"gdcmscu .*": (RUN, "tests/service/test_connecting.py::test_gdcms_commands_reach_a_plain_listener"),
+    r"awk -F, .* manifest\.csv \| md5sum .*": (RUN, "tests/operations/test_export.py::test_the_manifest_is_what_md5sum_checks"),
 }
 
 
