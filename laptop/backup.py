@@ -35,7 +35,7 @@ def back_up(home: Path, file: Path) -> None:
     """Write `file`, which only its owner may read, while the service runs. It appears when it is whole, and was read once more."""
     site = _served(home)
     _check_new(site, file)
-    tell.step(f"A backup of {_images(site):,} objects to {file}")
+    tell.step(f"A backup of {_held(site):,} large objects, an image each and little besides, to {file}")
     with _arriving(file) as arriving:
         _run(site, *_DUMP, sink=arriving)
         tell.detail(f"{os.fstat(arriving.fileno()).st_size / 1e6:,.1f} MB written; reading them again")
@@ -65,7 +65,7 @@ def restore(home: Path, file: Path, *, dicom_port: int | None, web_port: int | N
     tell.step("Orthanc and nginx")
     converge(site, images)
     site.write_bundle(DEMO_AET)
-    tell.detail(f"running, with {_images(site):,} objects and keys and passwords of its own, in {home}")
+    tell.detail(f"running, with {_held(site):,} large objects, and keys and passwords of its own, in {home}")
     tell.detail("modalities have to be enrolled ('make demo-enrol'), and people to be told their passwords; 'make demo' says the rest")
 
 
@@ -97,15 +97,15 @@ def _database(site: Site, images: Images) -> Iterator[None]:
 
 
 def _check_empty(site: Site) -> None:
-    if held := _images(site):
+    if held := _held(site):
         raise Trouble(
-            f"the service in {site.home} holds {held:,} objects, and a restore would replace them. Restore in another clone of this "
-            f"repository, or give them up ('make demo-clean') and run the same command again."
+            f"the service in {site.home} holds {held:,} large objects, images that is, and a restore would replace them. "
+            f"Restore in another clone of this repository, or give them up ('make demo-clean') and run the same command again."
         )
 
 
-def _images(site: Site) -> int:
-    """Objects, as large objects: they can be counted before Orthanc has made its tables, too."""
+def _held(site: Site) -> int:
+    """Large objects: the images, and a few notes of Orthanc's on some. They can be counted before Orthanc has made its tables, too."""
     count = ("psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username", "postgres", "--dbname", "orthanc", "--command")
     return int(compose(site.home, *_INSIDE, *count, "SELECT count(*) FROM pg_largeobject_metadata"))
 

@@ -80,7 +80,7 @@ def test_a_backup_is_whole_was_read_again_and_is_its_owners_alone(clone: Clone, 
     hold(clone, 1234)
     said = clone.run("backup", str(folder / "studies.dump"))
     assert (said.code, said.err) == (0, "")
-    assert "A backup of 1,234 objects" in said.out
+    assert "A backup of 1,234 large objects" in said.out
     assert files_below(folder) == ["studies.dump"]
     assert (folder / "studies.dump").read_bytes() == b"PGDMP" + bytes(200_000)
     assert stat.S_IMODE((folder / "studies.dump").stat().st_mode) == 0o600
@@ -170,20 +170,20 @@ def test_a_service_that_holds_objects_is_left_as_it_is(clone: Clone, kept: Path)
     serve(clone)
     hold(clone, 3)
     told = clone.run("restore", str(kept)).error()
-    assert told.startswith(f"the service in {clone.home} holds 3 objects, and a restore would replace them.")
+    assert told.startswith(f"the service in {clone.home} holds 3 large objects, images that is, and a restore would replace them.")
     assert asked(clone, " stop ", "DROP OWNED", " pg_restore ", " down ") == []
 
 
 def test_a_stopped_service_that_holds_objects_is_stopped_again(clone: Clone, kept: Path) -> None:
     hold(clone, 3)
-    assert "holds 3 objects" in clone.run("restore", str(kept)).error()
+    assert "holds 3 large objects" in clone.run("restore", str(kept)).error()
     assert asked(clone, "DROP OWNED", " pg_restore ", " down ") == [" down "]
 
 
 def test_an_object_that_comes_at_the_last_moment_is_not_lost(clone: Clone, kept: Path) -> None:
     serve(clone)
     hold(clone, 1, "late")
-    assert "holds 1 objects" in clone.run("restore", str(kept)).error()
+    assert "holds 1 large objects" in clone.run("restore", str(kept)).error()
     assert asked(clone, "DROP OWNED", " pg_restore ", " down ") == []
     assert "--remove-orphans" in asked(clone, " stop nginx orthanc", "--remove-orphans")[-1], "it serves again"
 
