@@ -48,16 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     ask = commands.add_parser("verify", help="ask a running service from the outside whether it does what it shall")
     ask.add_argument("stack", nargs="?", help="the demo on this machine when not given")
     ask.add_argument("--aet", help="the modality to be: one that may store and find when not given")
-    bring = commands.add_parser("import", help="send every DICOM file below a folder")
-    bring.add_argument("folder", type=Path)
-    bring.add_argument("stack", nargs="?", help="the demo on this machine when not given")
-    bring.add_argument("--aet", help="the modality to be: one that may store when not given")
-    bring.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="associations at a time (default: %(default)s)")
-    bring.add_argument("--out", type=Path, metavar="FOLDER", help="where journal and refusals go: below imports/ when not given")
-    carry = commands.add_parser("export", help="fetch every object into a file of its own")
-    carry.add_argument("folder", type=Path)
-    carry.add_argument("stack", nargs="?", help="the demo on this machine when not given")
-    carry.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="requests at a time (default: %(default)s)")
+    _archive_commands(commands)
     asked = parser.parse_args(arguments)
     try:
         match asked.command:
@@ -78,6 +69,19 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("\ninterrupted\n")
         return 130
     return 0
+
+
+def _archive_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bring = commands.add_parser("import", help="send every DICOM file below a folder")
+    bring.add_argument("folder", type=Path)
+    bring.add_argument("stack", nargs="?", help="the demo on this machine when not given")
+    bring.add_argument("--aet", help="the modality to be: one that may store when not given")
+    bring.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="associations at a time (default: %(default)s)")
+    bring.add_argument("--out", type=Path, metavar="FOLDER", help="where journal and refusals go: below imports/ when not given")
+    carry = commands.add_parser("export", help="fetch every object into a file of its own")
+    carry.add_argument("folder", type=Path)
+    carry.add_argument("stack", nargs="?", help="the demo on this machine when not given")
+    carry.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="requests at a time (default: %(default)s)")
 
 
 def _gateway(asked: argparse.Namespace) -> None:

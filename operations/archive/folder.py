@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final
 
 from pydicom import config
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, MediaStorageDirectoryStorage
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pynetdicom.dsutils import split_dataset
 
 # What archives hold is for the service to judge; pydicom would only warn, with the values that it dislikes.
 config.settings.reading_validation_mode = config.IGNORE
@@ -36,10 +36,14 @@ class File:
 
 @dataclass(frozen=True)
 class Header:
-    """What a C-STORE has to say beforehand (PS3.10 7.1, the file's meta information)."""
+    """What a C-STORE has to say beforehand (PS3.10 7.1, the file's meta information).
+
+    `odd`: the data set has an odd number of bytes, as deflated ones may in files that were written carelessly.
+    """
 
     sop_class: UID
     transfer_syntax: UID
+    odd: bool = field(default=False, compare=False)
 
 
 class NotDicom(Exception):  # noqa: N818 - it is a finding, not a fault
@@ -78,7 +82,8 @@ def examine(path: str) -> Header:
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             is_dicom = file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
-        meta = read_file_meta_info(path) if is_dicom else None
+            size = file.seek(0, os.SEEK_END)
+        meta, begins = split_dataset(Path(path)) if is_dicom else (None, 0)
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
     except Exception as error:  # noqa: BLE001 - pydicom raises what the bytes happen to provoke
@@ -89,7 +94,10 @@ def examine(path: str) -> Header:
         raise NotDicom(directory=True)
     if lacking := [name for name in _NEEDED if not meta.get(name)]:
         raise Unreadable(f"its header does not say {', '.join(lacking)}")
-    return Header(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+    odd = bool((size - begins) % 2)
+    if odd and meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
+        raise Unreadable("it is cut off: an odd number of bytes")
+    return Header(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID, odd=odd)
 
 
 _NEEDED: Final = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")

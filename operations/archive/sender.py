@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, nullcontext
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 from pynetdicom import _config
@@ -53,7 +57,8 @@ class Sender:
             raise Refused(f"the service takes no {header.sop_class.name} in {header.transfer_syntax.name}")
         association.dimse_timeout = SECONDS + size / SLOWEST
         try:
-            status = getattr(association.send_c_store(path), "Status", None)
+            with _even(path) if header.odd else nullcontext(path) as sendable:
+                status = getattr(association.send_c_store(sendable), "Status", None)
         except RuntimeError:  # the service closes what is idle
             self._abort()
             raise Failing("the association was ended", reached=False) from None
@@ -91,6 +96,16 @@ class Sender:
         if self._association is not None:
             self._association.abort()
         self._association = None
+
+
+@contextmanager
+def _even(path: str) -> Iterator[str]:
+    """A copy with the byte that PS3.5 A.5 wants behind an odd deflated data set; without it Orthanc would wait for more."""
+    with open(path, "rb") as file, NamedTemporaryFile() as padded:  # noqa: PTH123
+        shutil.copyfileobj(file, padded)
+        padded.write(b"\0")
+        padded.flush()
+        yield padded.name
 
 
 def contexts(headers: AbstractSet[Header]) -> list[PresentationContext]:

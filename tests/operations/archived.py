@@ -32,6 +32,7 @@ class Archived:
     statuses: dict[str, list[int | None]] = field(default_factory=dict)  # by SOP instance; None: break off; the last one stays
     down: threading.Event = field(default_factory=threading.Event)
     received: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)  # of their data sets, as they came
     most_contexts: int = 0
     associations: int = 0
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -70,6 +71,8 @@ class Archived:
             return 0xC000
         if status == 0 or 0xB000 <= status <= 0xBFFF:
             self.received.append(uid)
+            assert event.request.DataSet is not None
+            self.sizes.append(len(event.request.DataSet.getvalue()))
         return status
 
     # -- web ------------------------------------------------------------------------------------------------------------

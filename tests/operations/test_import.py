@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -44,6 +45,7 @@ from tests.unit.recording import ROOT
 CT = (CTImageStorage, ExplicitVRLittleEndian)
 MR = (MRImageStorage, ImplicitVRLittleEndian)
 J2K = (CTImageStorage, JPEG2000Lossless)
+DEFLATED = (CTImageStorage, DeflatedExplicitVRLittleEndian)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Archived]:
-    with archiving(tmp_path / "service", CT, MR, J2K) as archived:
+    with archiving(tmp_path / "service", CT, MR, J2K, DEFLATED) as archived:
         yield archived
 
 
@@ -187,6 +189,7 @@ def test_what_the_service_does_not_want_is_refused_and_listed_and_keeps_nobody_e
     head = (archive / "good").read_bytes()
     (archive / "no-meta").write_bytes(head[:132] + b"\x08\x00\x05\x00CS\x04\x00ABCD")
     (archive / "cut-off").write_bytes(head[:150])
+    (archive / "odd").write_bytes(head[:-1])
     assert run(service, archive, tmp_path / "out", parallel=1) == 1
     assert service.received == [good]
     assert refused(tmp_path / "out") == {
@@ -195,9 +198,25 @@ def test_what_the_service_does_not_want_is_refused_and_listed_and_keeps_nobody_e
         "implicit": "the service takes no CT Image Storage in Implicit VR Little Endian",
         "no-meta": "its header does not say MediaStorageSOPClassUID, MediaStorageSOPInstanceUID, TransferSyntaxUID",
         "cut-off": refused(tmp_path / "out")["cut-off"],
+        "odd": "it is cut off: an odd number of bytes",
     }
     assert refused(tmp_path / "out")["cut-off"].startswith("its header ")
-    assert f"5 refused: see {tmp_path / 'out' / 'refused.txt'}" in capsys.readouterr().out
+    assert f"6 refused: see {tmp_path / 'out' / 'refused.txt'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_a_deflated_object_is_stored_whether_its_bytes_are_odd_or_not(service: Archived, archive: Path, tmp_path: Path, odd: bool) -> None:
+    """An odd one gets the byte that it lacks on its way; the service would wait for more."""
+    path = archive / "one"
+    sent = write_object(path, DEFLATED)
+    if examine(str(path)).odd != odd:
+        path.write_bytes(path.read_bytes() + b"\0")
+    assert examine(str(path)).odd == odd
+    before = path.read_bytes()
+    assert run(service, archive, tmp_path / "out", parallel=1) == 0
+    assert service.received == [sent]
+    assert service.sizes == [service.sizes[0] // 2 * 2]
+    assert path.read_bytes() == before
 
 
 def test_an_outage_is_waited_out_and_no_file_is_refused_for_it(
