@@ -10,11 +10,13 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Final
 
-from pydicom import config
+from pydicom import config, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.filereader import read_partial
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from pynetdicom.dsutils import split_dataset
 
-# What archives hold is for the service to judge; pydicom would only warn, with the values that it dislikes.
+# What archives hold is for the service to judge.
 config.settings.reading_validation_mode = config.IGNORE
 
 _PREAMBLE: Final = 128  # bytes before the four letters that make a file DICOM (PS3.10 7.1)
@@ -36,14 +38,17 @@ class File:
 
 @dataclass(frozen=True)
 class Header:
-    """What a C-STORE has to say beforehand (PS3.10 7.1, the file's meta information).
+    """What a C-STORE has to say beforehand, as the data set says it: headers of copied files may be another object's.
 
-    `odd`: the data set has an odd number of bytes, as deflated ones may in files that were written carelessly.
+    `begins`: where the data set does. `as_it_is`: the file can go out unchanged; else its header is not the data set's, or an odd
+    number of bytes follows.
     """
 
     sop_class: UID
     transfer_syntax: UID
-    odd: bool = field(default=False, compare=False)
+    instance: str = field(default="", compare=False)
+    begins: int = field(default=0, compare=False)
+    as_it_is: bool = field(default=True, compare=False)
 
 
 class NotDicom(Exception):  # noqa: N818 - it is a finding, not a fault
@@ -78,29 +83,55 @@ def files(folder: Path, unreadable: Callable[[str, str], None]) -> Iterator[File
 
 
 def examine(path: str) -> Header:
-    """Raises NotDicom or Unreadable. No more than the head of the file is read, and nothing that names a patient."""
+    """Raises NotDicom or Unreadable. Only the beginning of the file is read, up to the SOP instance UID and no patient's name."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            is_dicom = file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
-            size = file.seek(0, os.SEEK_END)
-        meta, begins = split_dataset(Path(path)) if is_dicom else (None, 0)
+            if file.read(_PREAMBLE + 4)[_PREAMBLE:] != b"DICM":
+                meta = found = None
+            else:
+                size = file.seek(0, os.SEEK_END)
+                meta, begins = split_dataset(Path(path))
+                file.seek(0)
+                found = read_partial(file, lambda tag, _vr, _length: tag > _SOP_INSTANCE)
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
     except Exception as error:  # noqa: BLE001 - pydicom raises what the bytes happen to provoke
-        raise Unreadable(f"its header can't be read ({type(error).__name__})") from None
-    if meta is None:
+        raise Unreadable(f"its beginning can't be read ({type(error).__name__})") from None
+    if meta is None or found is None:
         raise NotDicom
-    if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+    named = meta.get("MediaStorageSOPClassUID", ""), meta.get("MediaStorageSOPInstanceUID", "")
+    if named[0] == MediaStorageDirectoryStorage:
         raise NotDicom(directory=True)
-    if lacking := [name for name in _NEEDED if not meta.get(name)]:
-        raise Unreadable(f"its header does not say {', '.join(lacking)}")
-    odd = bool((size - begins) % 2)
-    if odd and meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
+    sop_class, instance = found.get("SOPClassUID") or named[0], found.get("SOPInstanceUID") or named[1]
+    syntax = meta.get("TransferSyntaxUID")
+    said = {"SOP class": sop_class, "SOP instance": instance, "transfer syntax": syntax}
+    if lacking := [what for what, uid in said.items() if not uid]:
+        raise Unreadable(f"it does not say its {', '.join(lacking)}")
+    odd = (size - begins) % 2
+    if odd and syntax != DeflatedExplicitVRLittleEndian:
         raise Unreadable("it is cut off: an odd number of bytes")
-    return Header(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID, odd=odd)
+    return Header(UID(sop_class), UID(syntax), str(instance), begins, as_it_is=not odd and named == (sop_class, instance))
 
 
-_NEEDED: Final = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+_SOP_INSTANCE: Final = 0x00080018
+
+
+def cut_off(path: str) -> bool:
+    """Whether an element promises more bytes than the file has. All of the file is gone through, which `examine` does not."""
+    try:
+        size = os.stat(path).st_size  # noqa: PTH116
+        found = dcmread(path, defer_size=_PREAMBLE)
+    except EOFError:
+        return True
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    if found.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+        return False  # the places are those of the inflated bytes
+    raw = [one for one in found.values() if isinstance(one, RawDataElement)]
+    return any(one.length != _UNDEFINED and one.value_tell + one.length > size for one in raw)
+
+
+_UNDEFINED: Final = 0xFFFFFFFF
 
 
 def printable(path: str) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,16 +22,16 @@ from config_templates.model import fingerprint
 from laptop import tell
 from laptop.private import write
 from laptop.tell import Trouble
-from operations.archive.folder import File, Header, NotDicom, Unreadable, examine, files, printable
+from operations.archive.folder import File, Header, NotDicom, Unreadable, cut_off, examine, files, printable
 from operations.archive.journal import Journal
 from operations.archive.pace import TELL_EVERY_SECONDS, Pace, megabytes
-from operations.archive.patience import Patience, Refused, Stopped
+from operations.archive.patience import Failing, Patience, Refused, Stopped
 from operations.archive.sender import Sender
 from operations.verify.archive import Archive
 from operations.verify.target import Modality, Target
 
 MOST_PARALLEL: Final = 32  # a quarter of the associations that nginx lets a modality have
-_BATCH: Final = 64  # files that are examined before the first of them is sent; no more, so that MOST contexts are enough
+_BATCH: Final = 16  # files that are examined before the first of them is sent; no more, so that MOST contexts are enough
 
 
 @dataclass
@@ -54,6 +56,7 @@ def bring_in(target: Target, folder: Path, *, parallel: int, out: Path | None) -
     modality = modality_that_stores(target)
     if (status := target.peer(modality).echo()) != 0:
         raise Trouble(f"the C-ECHO of {modality.aet} was answered with status {status:#06x}. 'make verify' may say more.")
+    warnings.simplefilter("ignore", UserWarning)  # pydicom's, about values that it dislikes: what archives hold is the service's to judge
     place = out or place_of(target)
     with Journal(place / "stored.journal") as journal:
         return Import(target, modality, folder.resolve(), place, journal).run(parallel)
@@ -187,7 +190,7 @@ class Import:
         needed = {header for _, header in found}
         for file, header in found:
             try:
-                self.patience.insist(partial(sender.send, file.path, file.size, header, needed))
+                self.patience.insist(partial(_attempt, sender, file, header, needed))
             except Refused as refused:
                 self._refuse(file.path, str(refused), file.size)
             else:
@@ -213,3 +216,12 @@ class Import:
             self.pace.bytes_dealt_with += size
             with self.refusals.open("a", encoding="utf-8") as listed:
                 listed.write(f"{printable(path)}\t{why}\n")
+
+
+def _attempt(sender: Sender, file: File, header: Header, needed: AbstractSet[Header]) -> None:
+    try:
+        sender.send(file.path, file.size, header, needed)
+    except Failing as failing:
+        if failing.reached and cut_off(file.path):  # the service waits for the rest, and so is silent
+            raise Refused("it is cut off") from None
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -9,6 +10,10 @@ from contextlib import contextmanager, nullcontext
 from tempfile import NamedTemporaryFile
 from typing import Final
 
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID
 from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
@@ -57,7 +62,7 @@ class Sender:
             raise Refused(f"the service takes no {header.sop_class.name} in {header.transfer_syntax.name}")
         association.dimse_timeout = SECONDS + size / SLOWEST
         try:
-            with _even(path) if header.odd else nullcontext(path) as sendable:
+            with nullcontext(path) if header.as_it_is else _mended(path, header) as sendable:
                 status = getattr(association.send_c_store(sendable), "Status", None)
         except RuntimeError:  # the service closes what is idle
             self._abort()
@@ -99,13 +104,20 @@ class Sender:
 
 
 @contextmanager
-def _even(path: str) -> Iterator[str]:
-    """A copy with the byte that PS3.5 A.5 wants behind an odd deflated data set; without it Orthanc would wait for more."""
-    with open(path, "rb") as file, NamedTemporaryFile() as padded:  # noqa: PTH123
-        shutil.copyfileobj(file, padded)
-        padded.write(b"\0")
-        padded.flush()
-        yield padded.name
+def _mended(path: str, header: Header) -> Iterator[str]:
+    """A copy with the data set's own header, and the byte that PS3.5 A.5 wants behind an odd deflated one: Orthanc waits for it."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = header.sop_class, header.transfer_syntax
+    meta.MediaStorageSOPInstanceUID = UID(header.instance)
+    written = DicomBytesIO()
+    write_file_meta_info(written, meta)
+    with open(path, "rb") as file, NamedTemporaryFile() as copy:  # noqa: PTH123
+        size = file.seek(0, os.SEEK_END) - file.seek(header.begins)
+        copy.write(bytes(128) + b"DICM" + written.getvalue())
+        shutil.copyfileobj(file, copy)
+        copy.write(bytes(size % 2))
+        copy.flush()
+        yield copy.name
 
 
 def contexts(headers: AbstractSet[Header]) -> list[PresentationContext]:

@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -28,10 +30,11 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from laptop import study
 from laptop.tell import Trouble
 from operations.__main__ import main
 from operations.archive import patience
-from operations.archive.folder import File, NotDicom, Unreadable, examine, files, printable
+from operations.archive.folder import File, NotDicom, Unreadable, cut_off, examine, files, printable
 from operations.archive.imports import bring_in, place_of
 from operations.archive.journal import Journal
 from operations.archive.pace import Pace, duration
@@ -196,11 +199,11 @@ def test_what_the_service_does_not_want_is_refused_and_listed_and_keeps_nobody_e
         "pdf": "the service takes no Encapsulated PDF Storage in Explicit VR Little Endian",
         "private": "the service takes no 1.2.840.113619.4.27 in Explicit VR Little Endian",
         "implicit": "the service takes no CT Image Storage in Implicit VR Little Endian",
-        "no-meta": "its header does not say MediaStorageSOPClassUID, MediaStorageSOPInstanceUID, TransferSyntaxUID",
+        "no-meta": "it does not say its SOP class, SOP instance, transfer syntax",
         "cut-off": refused(tmp_path / "out")["cut-off"],
         "odd": "it is cut off: an odd number of bytes",
     }
-    assert refused(tmp_path / "out")["cut-off"].startswith("its header ")
+    assert refused(tmp_path / "out")["cut-off"].startswith("it")
     assert f"6 refused: see {tmp_path / 'out' / 'refused.txt'}" in capsys.readouterr().out
 
 
@@ -209,14 +212,34 @@ def test_a_deflated_object_is_stored_whether_its_bytes_are_odd_or_not(service: A
     """An odd one gets the byte that it lacks on its way; the service would wait for more."""
     path = archive / "one"
     sent = write_object(path, DEFLATED)
-    if examine(str(path)).odd != odd:
+    if examine(str(path)).as_it_is == odd:
         path.write_bytes(path.read_bytes() + b"\0")
-    assert examine(str(path)).odd == odd
+    assert examine(str(path)).as_it_is != odd
     before = path.read_bytes()
     assert run(service, archive, tmp_path / "out", parallel=1) == 0
     assert service.received == [sent]
     assert service.sizes == [service.sizes[0] // 2 * 2]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("keyword", ["MediaStorageSOPInstanceUID", "MediaStorageSOPClassUID"])
+@pytest.mark.parametrize("said", ["another's", "nothing"])
+def test_what_the_data_set_says_counts_and_not_the_header_of_the_file(
+    service: Archived, archive: Path, tmp_path: Path, keyword: str, said: str
+) -> None:
+    uid = write_object(archive / "one")
+    one = dcmread(archive / "one")
+    if said == "nothing":
+        delattr(one.file_meta, keyword)
+    else:
+        setattr(one.file_meta, keyword, UID("1.2.3"))
+    one.save_as(archive / "one", enforce_file_format=False)
+    with pytest.raises(AttributeError) if said == "nothing" else nullcontext():
+        assert getattr(dcmread(archive / "one").file_meta, keyword) == "1.2.3"
+    before = (archive / "one").read_bytes()
+    assert run(service, archive, tmp_path / "out") == 0
+    assert service.received == [uid]
+    assert (archive / "one").read_bytes() == before
 
 
 def test_an_outage_is_waited_out_and_no_file_is_refused_for_it(
@@ -399,6 +422,27 @@ def test_other_files_are_not_dicom(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(NotDicom):
         examine(str(tmp_path / "file"))
+
+
+def test_a_file_that_is_cut_off_is_known_by_its_elements(tmp_path: Path) -> None:
+    for number, image in enumerate(study.series(slices=1)):
+        image.save_as(tmp_path / str(number), enforce_file_format=True)
+    whole = (tmp_path / "0").read_bytes()
+    assert not cut_off(str(tmp_path / "0"))
+    for left in (len(whole) - 2, len(whole) // 2, 700):
+        (tmp_path / "0").write_bytes(whole[:left])
+        assert cut_off(str(tmp_path / "0")), left
+    write_object(tmp_path / "deflated", DEFLATED)
+    assert not cut_off(str(tmp_path / "deflated"))
+    assert not cut_off(str(tmp_path / "gone"))
+
+
+def test_a_file_that_is_cut_off_is_refused_at_its_first_failure(service: Archived, archive: Path, tmp_path: Path) -> None:
+    service.statuses[write_object(archive / "one")] = [None]
+    data = (archive / "one").read_bytes()
+    (archive / "one").write_bytes(data[:-2])
+    assert run(service, archive, tmp_path / "out") == 1
+    assert refused(tmp_path / "out") == {"one": "it is cut off"}
 
 
 def test_a_file_that_went_away_is_unreadable(tmp_path: Path) -> None:

@@ -200,7 +200,10 @@ def test_what_orthanc_does_not_take_is_refused_and_the_rest_is_stored(
     image.save_as(folder / "IM0001")
     assert bring_in(folder, tmp_path / "out") == 1
     rows = [line.split("\t") for line in (tmp_path / "out" / "refused.txt").read_text().splitlines()]
-    assert {Path(path).name for path, _ in rows} == {"IM0000", "IM0001"}
+    assert {Path(path).name: why for path, why in rows} == {
+        "IM0000": "it is cut off",
+        "IM0001": "the service takes no 1.2.840.99999.1 in Explicit VR Little Endian",
+    }
     assert held(stack, "some bad") == 4
     assert "2 refused: see " in capsys.readouterr().out
 

@@ -26,7 +26,6 @@ from tests.service.stack import OTHER_PROJECT, left_of
 COMPRESSED = ("693_J2KI.dcm", "JPEG2000.dcm", "SC_rgb_rle.dcm", "image_dfl.dcm")
 # PostgreSQL has room for some 6,000 locks (max_connections times max_locks_per_transaction): a restore must not need one for each object.
 MANY = 20_000
-COUNT = "SELECT count(*) FROM pg_largeobject_metadata"
 
 
 def begin(clone: Clone) -> None:
@@ -81,11 +80,9 @@ def test_every_image_comes_back_as_it_was_into_a_service_with_new_keys(clone: Cl
     file = tmp_path / "studies.dump"
     before, secrets = held(clone), secrets_of(clone)
     assert len(before) == 202 + len(COMPRESSED)
-    large = int(sql(clone, COUNT))
-    assert large >= len(before) + MANY
     said = clone.run("backup", str(file))
     assert (said.code, said.err) == (0, ""), said.err
-    assert f"A backup of {large:,} large objects" in said.out
+    assert "large objects, an image each and little besides" in said.out
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [file]
     assert clone.run("backup", str(file)).error().startswith(f"{file} is there already, and no backup is written over anything")
@@ -104,7 +101,8 @@ def test_every_image_comes_back_as_it_was_into_a_service_with_new_keys(clone: Cl
 
     said = clone.run("restore", str(file))
     assert (said.code, said.err) == (0, ""), said.err
-    assert (held(clone), int(sql(clone, COUNT))) == (before, large)
+    assert held(clone) == before
+    assert int(sql(clone, "SELECT count(*) FROM pg_largeobject_metadata")) >= len(before) + MANY
     assert secrets.isdisjoint(secrets_of(clone))
     assert sql(clone, "SELECT DISTINCT lomowner::regrole FROM pg_largeobject_metadata") == "orthanc"
     owners = "SELECT DISTINCT relowner::regrole FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public'"
