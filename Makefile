@@ -29,11 +29,11 @@ demo-logs: $(VENV)/laptop ## who did what lately
 	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop logs
 
 .PHONY: demo-backup
-demo-backup: $(VENV)/laptop ## copy all studies into one file, while it runs: FILE=/backups/studies.dump
+demo-backup: $(if $(FILE),$(VENV)/laptop) ## copy all studies into one file, while it runs: FILE=/backups/studies.dump
 	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop backup "$(or $(FILE),$(error say which file: make demo-backup FILE=/backups/studies.dump))"
 
 .PHONY: demo-restore
-demo-restore: $(VENV)/laptop ## bring a service up that holds what a backup holds: FILE=/backups/studies.dump (DICOM_PORT= WEB_PORT=)
+demo-restore: $(if $(FILE),$(VENV)/laptop) ## bring a service up that holds what a backup holds: FILE=/backups/studies.dump (DICOM_PORT= WEB_PORT=)
 	@laptop/prerequisites docker -- $(VENV)/bin/python -m laptop restore "$(or $(FILE),$(error say which file: make demo-restore FILE=/backups/studies.dump))" $(if $(DICOM_PORT),--dicom-port $(DICOM_PORT)) $(if $(WEB_PORT),--web-port $(WEB_PORT))
 
 .PHONY: demo-down
@@ -64,11 +64,11 @@ verify: $(VENV)/$(if $(STACK),dev,laptop) ## ask a service from outside whether 
 	@$(VENV)/bin/python -m operations verify $(STACK) $(if $(AET),--aet $(AET))
 
 .PHONY: import
-import: $(VENV)/$(if $(STACK),dev,laptop) ## send an archive's files to a service: FROM=/folder [STACK=dev] [AET=CT1] [PARALLEL=4] [OUT=folder]
+import: $(if $(FROM),$(VENV)/$(if $(STACK),dev,laptop)) ## send an archive's files to a service: FROM=/folder [STACK=dev] [AET=CT1] [PARALLEL=4] [OUT=folder]
 	@$(VENV)/bin/python -m operations import "$(or $(FROM),$(error say from where: make import FROM=/folder))" $(STACK) $(if $(AET),--aet $(AET)) $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(OUT),--out "$(OUT)")
 
 .PHONY: export
-export: $(VENV)/$(if $(STACK),dev,laptop) ## fetch every object of a service into files: TO=/folder [STACK=dev] [PARALLEL=4]
+export: $(if $(TO),$(VENV)/$(if $(STACK),dev,laptop)) ## fetch every object of a service into files: TO=/folder [STACK=dev] [PARALLEL=4]
 	@$(VENV)/bin/python -m operations export "$(or $(TO),$(error say where to: make export TO=/folder))" $(STACK) $(if $(PARALLEL),--parallel $(PARALLEL))
 
 # -- working on it --------------------------------------------------------------------------------------------------------
