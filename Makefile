@@ -75,7 +75,7 @@ export: $(if $(TO),$(VENV)/$(if $(STACK),dev,laptop)) ## fetch every object of a
 
 .PHONY: test
 test: $(VENV)/dev ## all tests; installs Docker, dcmtk, gdcm and Chromium where they are missing
-	@laptop/prerequisites docker peers equipment browser registry -- $(VENV)/bin/python -m pytest
+	@laptop/prerequisites docker peers equipment browser registry -- $(VENV)/bin/python -m tests
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev ## the tests that need no container, in about a minute

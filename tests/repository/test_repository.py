@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import __main__ as everything
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -64,3 +66,14 @@ def test_the_workflows_are_sound() -> None:
     command = [str(Path(sys.executable).parent / "zizmor"), "--offline", "--quiet", str(ROOT / ".github" / "workflows")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("engine", "others"), [(0, 0), (1, 0), (0, 1), (5, 2)])
+def test_all_tests_fail_when_some_fail_on_either_side(
+    engine: int, others: int, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    pretended = f"import sys; beside = sys.argv[1] == 'tests/engine'; print('ran', sys.argv[1]); sys.exit({engine} if beside else {others})"
+    monkeypatch.setattr(everything, "_PYTEST", (sys.executable, "-c", pretended))
+    assert everything.main() == (others or engine)
+    said = capfdbinary.readouterr().out.decode().splitlines()
+    assert said == ["ran --ignore=tests/engine", "", "tests/engine, beside the others:", "ran tests/engine"]
