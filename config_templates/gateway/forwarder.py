@@ -49,7 +49,7 @@ REMIND_SECONDS = 6 * 3600
 NEARLY = 80  # percent of the bound
 LEAST_DISK_PERCENT = 5
 CERTIFICATE_DAYS = 30
-STORE_SECONDS = 600  # the server may take this long to acknowledge one object: a big one has to reach its disk
+STORE_SECONDS = 300  # the server may take this long to acknowledge one object: a big one has to reach its disk
 SEND_SECONDS = 3600  # the longest that one batch may take
 
 

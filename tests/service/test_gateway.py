@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import stat
@@ -247,6 +248,15 @@ def test_who_is_none_of_the_sites_equipment_is_refused_at_the_door(site: SiteGat
         assert association.send_c_echo().Status == 0
 
 
+@pytest.mark.skipif(shutil.which("gdcmscu") is None, reason="gdcmscu is not installed ('make test' installs it)")
+def test_gdcm_stores_through_the_gateway(site: SiteGateway, tmp_path: Path) -> None:
+    (image,) = images(1, "gdcm")
+    image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    command = ["gdcmscu", "--store", "--aetitle", "MR1", "--call", "ORTHANC", "127.0.0.1", str(site.dicom), str(tmp_path / "image.dcm")]
+    subprocess.run(command, capture_output=True, timeout=60, check=False)  # Debian's aborts after it has done it: docs/connecting.md
+    site.all_arrive([image])
+
+
 # -- the plug is pulled ----------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +315,38 @@ def test_a_power_failure_amid_it_all_loses_none(site: SiteGateway) -> None:
         attempt("kill", container_id(site.folder, service))
     site.start()
     site.all_arrive(sent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("iptables") is None, reason="needs root and iptables: it swallows packets")
+def test_a_line_that_swallows_packets_amid_a_batch_loses_none(site: SiteGateway) -> None:
+    sent = images(120, "cable")
+    acknowledged: list[Dataset] = []
+    sender = threading.Thread(target=lambda: acknowledged.extend(site.store(sent)))
+    sender.start()
+    eventually("forwarding has begun", lambda: site.arrived(sent) > 5, 60)
+    with packets_swallowed(site):
+        sender.join()
+        assert acknowledged == sent, "equipment notices nothing"
+        before = site.arrived(sent)
+        time.sleep(5)
+        assert 0 < site.waiting() < len(sent)
+        assert site.arrived(sent) - before < 5, "the line is cut indeed"
+    site.all_arrive(sent, 120)
+
+
+@contextmanager
+def packets_swallowed(site: SiteGateway) -> Iterator[None]:
+    """Nothing that the gateway's nginx sends to the server arrives, and nobody says so."""
+    networks = json.loads(docker("inspect", container_id(site.folder, "nginx")))[0]["NetworkSettings"]["Networks"]
+    (address,) = [of["IPAddress"] for name, of in networks.items() if name.endswith("_outside")]
+    rules = [(chain, "--source", address, "--jump", "DROP") for chain in ("INPUT", "DOCKER-USER")]
+    for rule in rules:
+        subprocess.run(["iptables", "--insert", *rule], check=True)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            subprocess.run(["iptables", "--delete", *rule], check=True)
 
 
 def test_a_full_queue_refuses_and_keeps_what_it_has_acknowledged(site: SiteGateway) -> None:
