@@ -19,9 +19,9 @@ _FOREIGN = "It is another user's: run this as the one who ran 'make demo' first.
 _REMEDIES = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _FOREIGN, errno.EPERM: _FOREIGN}
 
 
-def obey(arguments: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m laptop", description="The imaging service on this machine.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m laptop", description="The imaging service on this machine.")
+    commands = made.add_subparsers(dest="command", required=True)
     up = commands.add_parser("demo", help="bring the service up and send it a study")
     enrol = commands.add_parser("enrol", help="let a modality in")
     enrol.add_argument("aet", help="its AE title: 1 to 16 letters, digits, '_', '-', '.'")
@@ -42,7 +42,11 @@ def obey(arguments: list[str] | None) -> int:
     commands.add_parser("clean", help="leave nothing behind")
     measure = commands.add_parser("bench", help="measure it against no TLS and the original's configuration (docs/performance.md)")
     measure.add_argument("--quick", action="store_true", help="only show that the bench works")
-    said = parser.parse_args(arguments)
+    return made
+
+
+def obey(arguments: list[str] | None) -> int:
+    said = parser().parse_args(arguments)
     try:
         _carry_out(said)
     except ValidationError as error:

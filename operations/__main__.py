@@ -20,10 +20,9 @@ from operations.verify import report
 from operations.verify.target import TO_VERIFY, Target, of_demo, of_stack
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code: what the command says; 2 when it could not be done."""
-    parser = argparse.ArgumentParser(prog="python -m operations", description="Look after a stack from here.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m operations", description="Look after a stack from here.")
+    commands = made.add_subparsers(dest="command", required=True)
     deploy = commands.add_parser("up", help="pulumi up, then wait until the host has proven the release")
     deploy.add_argument("stack", help="as pulumi knows it, like dev")
     deploy.add_argument("pulumi", nargs="*", metavar="-- OPTION", help="options for pulumi up, like --yes")
@@ -49,7 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     ask.add_argument("stack", nargs="?", help="the demo on this machine when not given")
     ask.add_argument("--aet", help="the modality to be: one that may store and find when not given")
     _archive_commands(commands)
-    asked = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: what the command says; 2 when it could not be done."""
+    asked = parser().parse_args(arguments)
     try:
         match asked.command:
             case "up":

@@ -37,12 +37,16 @@ def _sound(room: Court, paths: Sequence[str]) -> bool:
     return True
 
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    made.add_argument("--list", action="store_true", help="list the mutants, and try none")
+    made.add_argument("--only", metavar="TEXT", default="", help="those whose file or change contains TEXT")
+    made.add_argument("--quick", action="store_true", help="ask the closest tests alone: others may notice what then survives")
+    return made
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="list the mutants, and try none")
-    parser.add_argument("--only", metavar="TEXT", default="", help="those whose file or change contains TEXT")
-    parser.add_argument("--quick", action="store_true", help="ask the closest tests alone: others may notice what then survives")
-    asked = parser.parse_args()
+    asked = parser().parse_args()
     everything = tried()
     chosen = [mutant for mutant in everything if asked.only in str(mutant)]
     if asked.list:
