@@ -110,6 +110,9 @@ def test_the_outside_authority_of_a_kept_stack(lab: Laboratory) -> None:
     assert new != old
     assert signed(lab, new)
     assert not signed(lab, old)
+    assert "`pulumi stack output authority --stack STACK > authority.pem`" in section("The outside authority")
+    shell(lab, "pulumi stack output authority --stack prod > authority.pem")
+    assert (lab.project / "authority.pem").read_text().strip() == new.strip()
     shell(lab, "pulumi config set orthanc:outsideAuthority 3 --stack prod")
     assert "tls-outside-2-authority" in protected(lab, None), "the new one is not protected"
 

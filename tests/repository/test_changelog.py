@@ -158,6 +158,8 @@ def test_git_takes_a_release_as_the_page_says_and_leaves_what_a_stack_says(tmp_p
     shell(only_git(back))
     assert stack.read_text(encoding="utf-8") == ours
     assert (clone / "CHANGELOG.md").read_bytes() == git("show", f"{last}:CHANGELOG.md")
+    assert "`git tag --delete before-upgrade`" in page
+    shell("git tag --delete before-upgrade")
 
 
 # -- what an up changes ----------------------------------------------------------------------------------------------------

@@ -16,10 +16,12 @@ from infra.monitoring import alarms
 from infra.settings import FIELDS
 from infra.stack import Stack
 from rehearsal import service, steps
+from tests.repository.test_makefile import HANDED_ON
 from tests.unit.recording import REGION, ROOT
 from tests.unit.test_settings import load
 from tests.unit.test_stack import deployed
 
+# The changelog tells of what was: its links are followed, its names and commands may be gone.
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"(?ms)^ *```(\w*)\n(.*?)^ *```$")
 # What pages name in words of their own: a placeholder of the reader's.
@@ -71,7 +73,7 @@ def broken_links(page: str, text: str) -> Iterator[str]:
             yield f"{target}: no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
 def test_every_link_leads_somewhere(page: str) -> None:
     assert list(broken_links(page, text_of(page))) == []
 
@@ -262,7 +264,25 @@ def test_a_name_that_does_not_exist_is_found(text: str, why: str) -> None:
 # -- commands --------------------------------------------------------------------------------------------------------------
 
 
+# What a span of a sentence begins with when it is a command. What every system has (kill, rm, cp) needs no proof.
+PROGRAM = re.compile(
+    r"(make|pulumi|aws|docker|openssl|git|python3?|\.venv/bin/\w+|\./gateway|orthanc-host|curl|psql|pg_dump|pg_restore|vacuumdb"
+    r"|apt-get|dnf|(echo|store|find|move|gdcm)scu|storescp) \S"
+)
+
+
 def commands(text: str) -> list[str]:
+    """What a page says to run, in its blocks and in its sentences."""
+    return [*in_blocks(text), *in_sentences(text)]
+
+
+def in_sentences(text: str) -> list[str]:
+    """Spans that name a program and something that it shall do."""
+    bare = (re.sub(r"^(sudo |[A-Z_]+=\S+ )+", "", part) for span in spans_of(text) for part in span.split(" && "))
+    return [command for command in bare if PROGRAM.match(command)]
+
+
+def in_blocks(text: str) -> list[str]:
     """The commands of a page's blocks, each in one line, without comments and what the shell does around them."""
     found = []
     for language, body in FENCE.findall(text):
@@ -291,32 +311,49 @@ def _logical_lines(body: str) -> Iterator[str]:
 
 
 RUN, FORM, UNPROVED = "run by", "form checked by", "unproved:"
+MADE = "handed on by make as tests/repository/test_makefile.py tries, to what is run by"
+ALIKE = "in other words, to the same effect, run by"
 AWS_FORM = (FORM, "tests/unit/test_alarms.py::test_aws_knows_every_command_and_option_of_its_cli_that_a_page_uses")
 # Each command of a page: a pattern for it, and the test that runs it, or knows its form, or why none does. Each command has one row.
 PROOFS: Mapping[str, tuple[str, str]] = {
     r"make": (RUN, "tests/repository/test_repository.py::test_make_alone_lists_every_target_that_people_use"),
-    r"make demo": (RUN, "tests/service/test_demo.py::test_a_second_demo_changes_nothing_and_sends_nothing"),
-    r"make demo-(enrol|strike) AET=.*": (RUN, "tests/service/test_demo.py::test_enrolling_and_striking_by_command"),
-    r"make demo-backup FILE=\S+|make demo-restore FILE=\S+": (
-        RUN,
+    r"make demo( DICOM_PORT=\d+ WEB_PORT=\d+)?": (
+        MADE,
+        "tests/service/test_interruptions.py::test_what_an_earlier_run_may_have_left_is_healed",
+    ),
+    r"make demo-(enrol|strike)( AET=.*)?|make demo-logs": (MADE, "tests/service/test_demo.py::test_enrolling_and_striking_by_command"),
+    r"make demo-(backup|restore)( FILE=\S*)?": (
+        MADE,
         "tests/service/test_recovery.py::test_every_image_comes_back_as_it_was_into_a_service_with_new_keys",
     ),
+    r"make demo-down": (MADE, "tests/service/test_interruptions.py::test_what_an_earlier_run_may_have_left_is_healed"),
     r"make demo-clean": (
         UNPROVED,
         "it also forgets images and packages, which take long to make; all else that it removes, service tests do",
     ),
-    r"make import FROM=.*": (RUN, "tests/service/test_archives.py::test_what_is_brought_in_is_carried_out_and_comes_back_the_same"),
-    r"make export TO=.*": (RUN, "tests/service/test_archives.py::test_what_is_brought_in_is_carried_out_and_comes_back_the_same"),
+    r"make (import( FROM=.*)?|export( TO=.*)?)": (
+        MADE,
+        "tests/service/test_archives.py::test_what_is_brought_in_is_carried_out_and_comes_back_the_same",
+    ),
     r"make (check|test)": (RUN, ".ci/run"),
     r"make (check )?test-fast": (RUN, ".github/workflows/preview.yml"),
-    r"make verify": (RUN, "tests/service/test_verify.py::test_every_check_is_good_and_the_test_object_is_gone"),
-    r"make verify STACK=\w+": (RUN, "tests/host/test_service.py::verify"),
-    r"make up STACK=\w+": (RUN, "tests/host/test_service.py::enrol"),
-    r"make modality AET=\w+ STACK=\w+": (
-        RUN,
+    r"make docs": (MADE, "tests/unit/test_reference.py::test_the_page_is_what_the_class_says"),
+    r"make bench( QUICK=1)?": (MADE, "tests/service/test_bench.py::test_a_quick_bench_prints_every_row_and_leaves_nothing_behind"),
+    r"make mutants( ONLY=\w+)?": (
+        MADE,
+        "tests/repository/test_mutation.py::test_a_mutant_is_noticed_by_the_tests_and_one_that_changes_nothing_is_not",
+    ),
+    r"make rehearse( ACT=service)?": (MADE, "tests/host/test_service.py"),
+    r"make rehearse ACT=stack": (MADE, "tests/engine/test_life.py"),
+    r"make verify": (MADE, "tests/service/test_verify.py::test_every_check_is_good_and_the_test_object_is_gone"),
+    r"make verify STACK=\w+": (MADE, "tests/host/test_service.py::verify"),
+    r"make up( STACK=\w+)?": (MADE, "tests/host/test_service.py::enrol"),
+    r"make modality( AET=\w+ STACK=\w+)?": (
+        MADE,
         "tests/operations/test_modality.py::test_the_bundle_is_written_for_its_reader_alone_and_the_key_is_not_shown",
     ),
-    r"make gateway AET=\w+ STACK=\w+ .*": (RUN, "tests/operations/test_gateway.py"),
+    r"make gateway( AET=.*)?": (MADE, "tests/operations/test_gateway.py::test_what_the_operator_wishes_stands_in_the_folder"),
+    r"python -m operations verify dev": (ALIKE, "tests/service/test_verify.py::test_every_check_is_good_and_the_test_object_is_gone"),
     r"\./gateway (start|stop|remove)": (
         RUN,
         "tests/service/test_gateway.py::test_while_the_line_is_down_images_wait_and_none_is_lost",
@@ -325,38 +362,63 @@ PROOFS: Mapping[str, tuple[str, str]] = {
         RUN,
         "tests/service/test_gateway.py::test_what_the_server_refuses_is_told_and_waits",
     ),
-    r"\.venv/bin/python -m pytest tests/.*": (RUN, "tests/repository/test_repository.py::test_every_test_file_is_collected"),
-    r"\.venv/bin/python -m rehearsal stack": (RUN, "tests/engine/test_life.py"),
-    r"python3 -m venv \.venv|\.venv/bin/pip install -r requirements\.txt": (RUN, ".github/workflows/preview.yml"),
+    r"\./gateway logs": (RUN, "tests/gateway/test_script.py::test_status_stop_logs_and_drop_ask_what_they_say"),
+    r"docker compose restart forwarder": (ALIKE, "tests/service/test_gateway.py::test_what_the_server_refuses_is_told_and_waits"),
+    r"\.venv/bin/python -m pytest tests/.*": (FORM, "tests/repository/test_repository.py::test_every_test_file_is_collected"),
+    r"\.venv/bin/python -m rehearsal stack": (ALIKE, "tests/engine/test_life.py"),
+    r"python3 -m venv \.venv|\.venv/bin/pip install -r requirements\.txt": (ALIKE, ".github/workflows/preview.yml"),
     r"git clone <this repository> orthanc": (UNPROVED, "where it is published, this repository does not know"),
     r"git diff HEAD~1 .*": (UNPROVED, "git's own business"),
-    r"git (tag before-upgrade|fetch origin|diff HEAD\.\.\..*|merge --no-edit RELEASE|checkout before-upgrade)": (
+    r"git tag -a vVERSION -m VERSION HASH": (UNPROVED, "a person names a release, once"),
+    r"git ((tag|tag --delete|checkout) before-upgrade|fetch origin|diff HEAD\.\.\..*|merge --no-edit RELEASE|rev-parse HEAD)": (
         RUN,
         "tests/repository/test_changelog.py::test_git_takes_a_release_as_the_page_says_and_leaves_what_a_stack_says",
     ),
     r"cp Pulumi\.prod\.yaml .*": (UNPROVED, "followed by an edit by hand"),
     # -- pulumi
-    r"pulumi stack init .*": (UNPROVED, "rehearsed with a passphrase; with a key of KMS on no account yet"),
-    r"pulumi login 's3://.*'": (UNPROVED, "rehearsed with a folder; with a bucket on no account yet"),
+    r"pulumi stack init( .*)?": (UNPROVED, "rehearsed with a passphrase; with a key of KMS on no account yet"),
+    r"pulumi login( 's3://.*')?": (UNPROVED, "rehearsed with a folder; with a bucket on no account yet"),
     r"pulumi config (set|rm) .*": (RUN, "tests/engine/test_rotation.py::test_settings_are_set_and_dropped_as_pages_say"),
-    r"pulumi preview --policy-pack policy": (RUN, "tests/engine/test_life.py::preview"),
-    r"pulumi preview --diff --policy-pack policy --stack STACK": (RUN, "tests/engine/test_life.py::enrol"),
-    r"pulumi up( --stack NEW)?": (RUN, "tests/engine/test_life.py::up"),
+    r"pulumi stack change-secrets-provider .*": (UNPROVED, "needs two keys of KMS; stacks are tested with a passphrase"),
+    r"pulumi import": (UNPROVED, "what is to be imported, only the loss of a state tells"),
+    r"pulumi preview( --policy-pack policy)?": (RUN, "tests/engine/test_life.py::preview"),
+    r"pulumi preview --diff( --policy-pack policy)?( --stack STACK)?": (RUN, "tests/engine/test_life.py::enrol"),
+    r"pulumi up( --stack NEW| --policy-pack policy)?": (RUN, "tests/engine/test_life.py::up"),
     r"pulumi destroy": (RUN, "tests/engine/test_life.py::leave"),
     r"pulumi stack --show-urns .*-authority\$'\); do": (RUN, "tests/engine/test_rotation.py::test_the_outside_authority_of_a_kept_stack"),
+    r"pulumi stack output authority --stack STACK > authority\.pem": (
+        RUN,
+        "tests/engine/test_rotation.py::test_the_outside_authority_of_a_kept_stack",
+    ),
     r"pulumi state unprotect .*": (RUN, "tests/engine/test_rotation.py::test_the_inside_authorities_of_a_kept_stack"),
     r"pulumi stack --show-urns .*secrets-password-NAME\$'\)|pulumi up .*--replace .*|pulumi stack output passwords .*": (
         RUN,
         "tests/engine/test_rotation.py::test_a_web_password",
     ),
     # -- AWS: no account is at hand; options and operations are those that Amazon's own client knows
-    r"aws (autoscaling|cloudwatch|kms|logs|rds|secretsmanager|ssm) .*": AWS_FORM,
+    r"aws (autoscaling|cloudwatch|kms|logs|rds|s3api|secretsmanager|ssm|sts) .*": AWS_FORM,
     r"curl -sO https://truststore\.pki\.rds\.amazonaws\.com/.*": (UNPROVED, "not reachable where this is tested"),
     r'psql "\$DATABASE" .*': (UNPROVED, "through a session into a real account's network"),
     # -- others' programs
-    r"orthanc-host status": (RUN, "tests/host/test_service.py::operate"),
+    r"orthanc-host (status|revoke-now( AET)?|rollback --hold REASON)": (RUN, "tests/host/test_service.py::operate"),
+    r"orthanc-host converge": (ALIKE, "tests/host/test_service.py::two_at_once"),
+    r"orthanc-host logs.*": (RUN, "tests/host_program/test_commands.py::test_logs_are_those_of_the_containers_and_the_agent_or_of_one"),
+    r"(dnf -qy|apt-get) install .*": (UNPROVED, "the page names them as what was not run"),
+    r"docker compose -p orthanc down": (ALIKE, "tests/service/conftest.py"),
+    r"docker compose -f \.demo/compose\.yaml rm -sf orthanc": (
+        ALIKE,
+        "tests/service/test_database.py::test_orthanc_s_container_and_its_files_made_anew_lose_no_study",
+    ),
+    r"docker inspect": (RUN, "tests/service/test_secrets.py::test_no_secret_in_what_docker_tells_of_containers_and_images"),
+    r"docker pause": (RUN, "tests/service/test_bench.py::test_a_quick_bench_prints_every_row_and_leaves_nothing_behind"),
+    r"(pg_dump|pg_restore|vacuumdb) .*": (
+        RUN,
+        "tests/service/test_recovery.py::test_every_image_comes_back_as_it_was_into_a_service_with_new_keys",
+    ),
+    r"openssl req .*": (RUN, "tests/unit/test_settings.py::test_the_request_that_a_page_makes_is_taken"),
+    r"storescu --scan-directories --recurse": (UNPROVED, "the bench's storescu scans, but one folder without others in it"),
     r"docker buildx imagetools inspect .*": (UNPROVED, "no registry is reachable where this is tested"),
-    r'(cp "\$\(\.\./|echoscu|storescu|findscu) ?.*': (
+    r'(cp "\$\(\.\./|echoscu|storescu(?! --scan)|findscu) ?.*': (
         RUN,
         "tests/service/test_connecting.py::test_dcmtks_commands_store_an_image_and_find_its_study",
     ),
@@ -402,15 +464,22 @@ def test_every_test_that_runs_a_command_exists() -> None:
     assert not [reason for how, reason in PROOFS.values() if how == UNPROVED and len(reason) < 10]
 
 
+def test_every_target_that_is_said_to_be_tried_is() -> None:
+    made = {command for page in PAGES for command in commands(text_of(page)) for row in rows_for(command) if PROOFS[row][0] == MADE}
+    assert {command.split()[1] for command in made} <= HANDED_ON
+
+
 def test_a_command_that_nobody_runs_is_found() -> None:
     page = "```sh\nmake up STACK=dev   # comment\nfrobnicate \\\n    --all\nKEY=$(aws kms create-key --query 'a b' --output text)\n```\n"
     assert commands(page) == ["make up STACK=dev", "frobnicate --all", "aws kms create-key --query 'a b' --output text)"]
     assert [len(rows_for(command)) for command in commands(page)] == [1, 0, 1]
+    said = "Run `make up STACK=dev`, `sudo aws frob --nicate && A=1 make gone`; not `make`, `aws-samples/x`, `rm x` or `docker`.\n"
+    assert commands(said) == ["make up STACK=dev", "aws frob --nicate", "make gone"]
+    assert [len(rows_for(command)) for command in commands(said)] == [1, 0, 0]
     assert not proves("tests/host/test_service.py::gone")
     assert not proves("tests/unit/test_gone.py")
     assert proves("tests/host/test_service.py::enrol")
 
 
 def test_no_page_is_left_out() -> None:
-    assert {str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")} <= set(PAGES)
-    assert all(Path(page).suffix == ".md" for page in PAGES)
+    assert {name for name in tracked() if name.endswith(".md")} == {*PAGES, "CHANGELOG.md"}

@@ -20,7 +20,7 @@ import tests.mutation.__main__
 from tests.unit.recording import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-# No variable is theirs, and no option: .ci/run and .github/workflows run them, or other tests of this folder do.
+# No variable is theirs: .ci/run and .github/workflows run them, or tests of this folder do.
 WITHOUT_VARIABLES = {"help", "test", "test-fast", "docs", "check"}
 
 PARSERS: Mapping[str, Callable[[], ArgumentParser]] = {
@@ -159,6 +159,8 @@ CASES: Sequence[tuple[str, dict[str, str], str, dict[str, Any]]] = (
     ("mutants", {}, "tests.mutation", {"list": False, "only": "", "quick": False}),
     ("mutants", {"ONLY": "nginx.conf: a b"}, "tests.mutation", {"list": False, "only": "nginx.conf: a b", "quick": False}),
 )
+# The targets that are tried here.
+HANDED_ON = {target for target, _, _, _ in CASES} | {"rehearse", "docs"}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +178,11 @@ def test_the_acts_are_those_of_the_rehearsal() -> None:
         assert called("rehearse", ACT=act) == ("rehearsal", [act])
     (acts,) = re.findall(r"(?m)^ACTS := (.*)$", MAKEFILE)
     assert set(acts.split()) == set(rehearsal.__main__.ACTS)
+
+
+def test_what_takes_no_options_gets_none() -> None:
+    assert called("docs") == ("operations.reference", [])
+    assert called("test") == ("tests", [])
 
 
 def test_no_target_and_no_variable_is_left_out() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +125,14 @@ def test_the_whole_internet_must_be_said_twice() -> None:
 def test_a_modality_may_bring_its_own_request() -> None:
     settings = load(modalities=[modality(certificates=[1, 2], requests={"2": request("ct1.modality.orthanc")})])
     assert list(settings.modalities[0].requests) == [2]
+
+
+def test_the_request_that_a_page_makes_is_taken(tmp_path: Path) -> None:
+    (command,) = re.findall(r"(?m)^`(openssl req .*)`$", (ROOT / "docs/aws.md").read_text(encoding="utf-8"))
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    made = (tmp_path / "mr7.csr").read_text()
+    assert load(modalities=[modality(aet="MR7", requests={"1": made})]).modalities[0].requests == {1: made}
+    assert "and no other" in complaint(modalities=[modality(aet="MR8", requests={"1": made})])
 
 
 def test_an_own_web_certificate_is_checked_and_its_key_never_shown() -> None:
