@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -137,6 +138,22 @@ def test_a_web_password(lab: Laboratory) -> None:
     assert new["passwords"] != old["passwords"]
     assert new["passwords"]["admin"] in told
     assert new["enrolled"] == old["enrolled"]
+
+
+def test_a_stack_in_another_region_begins_with_the_old_ones_settings(lab: Laboratory) -> None:
+    """Up to `make up`; with the laboratory's passphrase instead of a key of KMS."""
+    (found,) = (block for block in re.findall(r"(?ms)^```sh\n(.*?)^```", section("To another region")) if "stack init" in block)
+    commands = re.sub(r" --secrets-provider '.*?'|^(aws|make) .*\n", "", found, flags=re.MULTILINE).replace("STACK", "prod")
+    old = {key: said["value"] for key, said in json.loads(shell(lab, "pulumi config --json --stack prod")).items()}
+    shell(lab, commands.replace("NEW", "elsewhere").replace("zones[0]' a", "zones[0]' c"))
+    new = {key: said["value"] for key, said in json.loads(shell(lab, "pulumi config --json --stack elsewhere")).items()}
+    assert json.loads(old.pop("orthanc:zones")) == ["a", "b"]
+    assert json.loads(new.pop("orthanc:zones")) == ["c", "b"]
+    assert new == {**old, "aws:region": "eu-central-1", "orthanc:restoreFrom": "moving"}
+    salt = re.compile(r"(?m)^encryptionsalt: .*$")
+    before, after = (salt.findall((lab.project / f"Pulumi.{stack}.yaml").read_text(encoding="utf-8")) for stack in ("prod", "elsewhere"))
+    assert len(before) == len(after) == 1
+    assert before != after
 
 
 def test_settings_are_set_and_dropped_as_pages_say(lab: Laboratory) -> None:

@@ -267,7 +267,7 @@ def test_a_name_that_does_not_exist_is_found(text: str, why: str) -> None:
 # What a span of a sentence begins with when it is a command. What every system has (kill, rm, cp) needs no proof.
 PROGRAM = re.compile(
     r"(make|pulumi|aws|docker|openssl|git|python3?|\.venv/bin/\w+|\./gateway|orthanc-host|curl|psql|pg_dump|pg_restore|vacuumdb"
-    r"|apt-get|dnf|(echo|store|find|move|gdcm)scu|storescp) \S"
+    r"|apt-get|dnf|actionlint|(echo|store|find|move|gdcm)scu|storescp) \S"
 )
 
 
@@ -375,6 +375,7 @@ PROOFS: Mapping[str, tuple[str, str]] = {
         "tests/repository/test_changelog.py::test_git_takes_a_release_as_the_page_says_and_leaves_what_a_stack_says",
     ),
     r"cp Pulumi\.prod\.yaml .*": (UNPROVED, "followed by an edit by hand"),
+    r"sed '/\^encryptionsalt.*": (RUN, "tests/engine/test_rotation.py::test_a_stack_in_another_region_begins_with_the_old_ones_settings"),
     # -- pulumi
     r"pulumi stack init( .*)?": (UNPROVED, "rehearsed with a passphrase; with a key of KMS on no account yet"),
     r"pulumi login( 's3://.*')?": (UNPROVED, "rehearsed with a folder; with a bucket on no account yet"),
@@ -396,13 +397,14 @@ PROOFS: Mapping[str, tuple[str, str]] = {
         "tests/engine/test_rotation.py::test_a_web_password",
     ),
     # -- AWS: no account is at hand; options and operations are those that Amazon's own client knows
-    r"aws (autoscaling|cloudwatch|kms|logs|rds|s3api|secretsmanager|ssm|sts) .*": AWS_FORM,
+    r"aws (autoscaling|cloudwatch|ec2|kms|logs|rds|s3api|secretsmanager|ssm|sts) .*": AWS_FORM,
     r"curl -sO https://truststore\.pki\.rds\.amazonaws\.com/.*": (UNPROVED, "not reachable where this is tested"),
     r'psql "\$DATABASE" .*': (UNPROVED, "through a session into a real account's network"),
     # -- others' programs
     r"orthanc-host (status|revoke-now( AET)?|rollback --hold REASON)": (RUN, "tests/host/test_service.py::operate"),
     r"orthanc-host converge": (ALIKE, "tests/host/test_service.py::two_at_once"),
     r"orthanc-host logs.*": (RUN, "tests/host_program/test_commands.py::test_logs_are_those_of_the_containers_and_the_agent_or_of_one"),
+    r"actionlint \.github/workflows/preview\.yml": (UNPROVED, "a Go program, not among the packages of the tests; zizmor is"),
     r"(dnf -qy|apt-get) install .*": (UNPROVED, "the page names them as what was not run"),
     r"docker compose -p orthanc down": (ALIKE, "tests/service/conftest.py"),
     r"docker compose -f \.demo/compose\.yaml rm -sf orthanc": (

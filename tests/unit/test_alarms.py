@@ -29,6 +29,17 @@ def test_every_alarm_has_its_section_and_nothing_else_has() -> None:
     assert list(SECTIONS) == list(ALARMS)
 
 
+def test_the_page_says_which_sections_need_more_than_aws_and_pulumi() -> None:
+    needs = {
+        what: set(re.findall(r"`([a-z0-9-]+)`", sections))
+        for sections, what in re.findall(r"(?m)^- (`.*`), (for a shell|to get \[into the database\])", TEXT)
+    }
+    assert needs == {
+        "for a shell": {name for name, text in SECTIONS.items() if "orthanc-host " in text},
+        "to get [into the database]": {name for name, text in SECTIONS.items() if "psql " in text},
+    }
+
+
 # Commands of the CLI that are no operation of the service.
 CLI_ONLY = {("logs", "tail")}
 
