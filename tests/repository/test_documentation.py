@@ -196,7 +196,7 @@ def test_what_belongs_to_others_is_still_named() -> None:
 
 
 def unknown_steps(text: str) -> Iterator[str]:
-    """`enrol` and `renew` in `tests/host/test_service.py`; and the host's table in docs/trust.md."""
+    """`enrol` and `renew` in `tests/host/test_service.py`."""
     known = {"host/test_service": {s.__name__ for s in service.STEPS}, "engine/test_life": {s.__name__ for s in steps.STEPS}}
     for spans, tier in re.findall(r"((?:`\w+`(?:,| and|,? or)?\s+)+)in\s+`tests/(host/test_service|engine/test_life)\.py`", text):
         yield from (
@@ -204,11 +204,6 @@ def unknown_steps(text: str) -> Iterator[str]:
             for step in re.findall(r"\w+", re.sub(r"\b(and|or)\b", "", spans))
             if step not in known[tier]
         )
-    table = text.partition("## The host on AWS\n")[2].partition("\n## ")[0]
-    for proofs in re.findall(r"(?m)^\|.*\|([^|]*)\|$", table):
-        for step in re.findall(r"`(\w+)`", proofs):
-            if step not in known["host/test_service"]:
-                yield f"{step}: no step of tests/host/test_service.py"
 
 
 def spans_of(text: str) -> list[str]:
@@ -251,7 +246,6 @@ def test_everything_that_is_named_exists(page: str) -> None:
         ("`sudo orthanc-host gone`", "no such command"),
         ("`python -m gone up`", "no such module"),
         ("`enrol` and `gone` in `tests/host/test_service.py`", "gone: no step"),
-        ("## The host on AWS\n\n| claim | `gone` |\n", "gone: no step"),
         ("```sh\n.venv/bin/python -m pytest tests/unit/test_settings.py::test_gone\n```\n", "no such test"),
         ("```sh\nmake gone\n```\n", "the Makefile has no gone"),
     ],
@@ -481,6 +475,47 @@ def test_a_command_that_nobody_runs_is_found() -> None:
     assert not proves("tests/host/test_service.py::gone")
     assert not proves("tests/unit/test_gone.py")
     assert proves("tests/host/test_service.py::enrol")
+
+
+# -- claims ----------------------------------------------------------------------------------------------------------------
+
+
+def claims(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Each row of a table of claims, with its proofs as file::function."""
+    for table in re.findall(r"(?m)^\| claim \| proved by \|\n\|---\|---\|\n((?:\|.*\n)+)", text):
+        for claim, cell in re.findall(r"(?m)^\| (.*) \| (.*) \|$", table):
+            proofs: list[str] = []
+            for span in re.findall(r"`([^`]+)`", cell):
+                path, _, name = span.partition("::")
+                path = path or proofs[-1].partition("::")[0]
+                proofs.append(f"{path if '/' in path else f'tests/service/{path}'}::{name}")
+            yield claim, proofs
+
+
+def unproved(text: str) -> list[str]:
+    """A whole file proves nothing in particular: a claim names its tests."""
+    return [f"{claim}: {proof}" for claim, proofs in claims(text) for proof in proofs or [""] if proof.endswith("::") or not proves(proof)]
+
+
+def test_every_claim_names_the_tests_that_prove_it() -> None:
+    text = text_of("docs/trust.md")
+    assert len(list(claims(text))) == len(re.findall(r"(?m)^\| .*`.*::.* \|$", text)) > 25
+    assert unproved(text) == []
+
+
+def test_a_claim_that_nothing_proves_is_found() -> None:
+    right = "`test_refusals.py::test_tls_1_1`, `::test_a_cbc_suite`, `tests/host/test_service.py::fill`"
+    wrong = {
+        "`::test_gone`": f"{right}, `::test_gone`",
+        "whole file": "`test_refusals.py`",
+        "nothing": "a look",
+        "a step": "`test_load.py::fill`",
+    }
+    page = "| claim | proved by |\n|---|---|\n" + "".join(f"| {claim} | {cell} |\n" for claim, cell in {"right": right, **wrong}.items())
+    assert [found.rpartition(": ")[0] for found in unproved(page)] == [*wrong]
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------------
 
 
 def test_no_page_is_left_out() -> None:
