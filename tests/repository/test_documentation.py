@@ -308,6 +308,11 @@ RUN, FORM, UNPROVED = "run by", "form checked by", "unproved:"
 MADE = "handed on by make as tests/repository/test_makefile.py tries, to what is run by"
 ALIKE = "in other words, to the same effect, run by"
 AWS_FORM = (FORM, "tests/unit/test_alarms.py::test_aws_knows_every_command_and_option_of_its_cli_that_a_page_uses")
+# The commands that tests/engine/test_snapshots.py takes from their pages.
+SNAPSHOTS = (
+    r"aws (rds (restore-db-instance-to-point-in-time|delete-db-instance|copy-db-snapshot|(wait|create-db-snapshot) .*(orthanc-then|moving))"
+    r"|kms create-key .*on the move).*"
+)
 # Each command of a page: a pattern for it, and the test that runs it, or knows its form, or why none does. Each command has one row.
 PROOFS: Mapping[str, tuple[str, str]] = {
     r"make": (RUN, "tests/repository/test_repository.py::test_make_alone_lists_every_target_that_people_use"),
@@ -391,7 +396,8 @@ PROOFS: Mapping[str, tuple[str, str]] = {
         "tests/engine/test_rotation.py::test_a_web_password",
     ),
     # -- AWS: no account is at hand; options and operations are those that Amazon's own client knows
-    r"aws (autoscaling|cloudwatch|ec2|kms|logs|rds|s3api|secretsmanager|ssm|sts) .*": AWS_FORM,
+    rf"(?!{SNAPSHOTS})aws (autoscaling|cloudwatch|ec2|kms|logs|rds|s3api|secretsmanager|ssm|sts) .*": AWS_FORM,
+    SNAPSHOTS: (RUN, "tests/engine/test_snapshots.py"),
     r"curl -sO https://truststore\.pki\.rds\.amazonaws\.com/.*": (UNPROVED, "not reachable where this is tested"),
     r'psql "\$DATABASE" .*': (UNPROVED, "through a session into a real account's network"),
     # -- others' programs
