@@ -78,7 +78,7 @@ test: $(VENV)/dev ## all tests; installs Docker, dcmtk, gdcm and Chromium where 
 	@laptop/prerequisites docker peers equipment browser registry -- $(VENV)/bin/python -m tests
 
 .PHONY: test-fast
-test-fast: $(VENV)/dev ## the tests that need no container, in about a minute
+test-fast: $(VENV)/dev ## the tests that need no container, in about four minutes
 	@$(VENV)/bin/python -m pytest -m "not service and not engine and not host"
 
 .PHONY: bench
