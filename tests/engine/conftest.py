@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "engine: the real Pulumi engine against an emulated AWS; CONTRIBUTING.md says how long it takes")
+    config.addinivalue_line("markers", "engine: the real Pulumi engine against an emulated AWS; long, because RDS is waited for")
 
 
 @pytest.fixture(scope="session")
