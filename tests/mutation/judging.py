@@ -15,8 +15,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -27,13 +28,12 @@ from tests.mutation.mutants import ROOT, Mutant
 
 SECONDS: Final = 180
 _INSTALLED: Final = "installed.txt"
-# Goldens say that something changed, not that it is wrong. The others judge pages and the repository (which is none here).
-_NO_JUDGES: Final = (
-    "tests/rendering/test_goldens.py",
-    *(f"tests/unit/test_{name}.py" for name in ("alarms", "bench", "conformance", "documentation", "mutation", "reference", "repository")),
+# Goldens say that something changed, not that it is wrong. The others judge pages.
+_NO_JUDGES: Final = frozenset(
+    {"tests/rendering/test_goldens.py", *(f"tests/unit/test_{name}.py" for name in ("alarms", "bench", "conformance", "reference"))}
 )
 _QUIET: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # what is imported before is none of ours
-# Who is asked first, because they stand closest; and then everybody who could know.
+# Who is asked first, because they stand closest; and then everybody else who could know.
 _CLOSEST: Final = {
     "config_templates/compose": "tests/rendering/test_compose.py",
     "config_templates/gateway/equipment": "tests/rendering/test_equipment.py",
@@ -64,10 +64,18 @@ _EVERYBODY: Final = {
 }
 
 
+@cache  # what was there when the repository was copied
 def judges(path: str) -> tuple[Sequence[str], Sequence[str]]:
     closest = next(test for start, test in _CLOSEST.items() if path.startswith(start))
     everybody = next(tests for start, tests in _EVERYBODY.items() if path.startswith(start))
-    return (closest.split(), everybody)
+    first = closest.split()
+    return (first, [test for test in _files(everybody) if test not in first])
+
+
+def _files(tests: Iterable[str]) -> list[str]:
+    """The files of `tests`, of which some are folders, without those who are no judges."""
+    found = (path.relative_to(ROOT).as_posix() for name in tests for path in [ROOT / name, *sorted((ROOT / name).glob("test_*.py"))])
+    return [path for path in found if path.endswith(".py") and path not in _NO_JUDGES]
 
 
 class Court:
@@ -75,6 +83,7 @@ class Court:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.gave_up = False  # whether the last tests were ended, because they took too long
 
     def noticed(self, mutant: Mutant, *, quickly: bool = False) -> bool:
         path = self.folder / mutant.path
@@ -96,6 +105,7 @@ class Court:
                 traceback.print_exc()
                 os._exit(1)
         end = time.monotonic() + SECONDS
+        self.gave_up = False
         try:
             while time.monotonic() < end:
                 ended, status = os.waitpid(child, os.WNOHANG)
@@ -103,6 +113,7 @@ class Court:
                     child = 0
                     return os.waitstatus_to_exitcode(status) == 0
                 time.sleep(0.01)
+            self.gave_up = True
             return False
         finally:
             if child:  # too slow, or interrupted
@@ -119,8 +130,7 @@ class Court:
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]  # the tool itself
         sys.dont_write_bytecode = not compiled
-        ignored = [f"--ignore={name}" for name in _NO_JUDGES]
-        status = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *_QUIET, *ignored, *tests])
+        status = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *_QUIET, *tests])
         if compiled:
             theirs = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
             installed = [name for name, file in theirs.items() if "site-packages" in file]

@@ -14,14 +14,6 @@ from tests.mutation.__main__ import fitting, tried
 from tests.mutation.mutants import ROOT, Mutant, files, mutants
 from tests.mutation.table import EXPLAINED, NO_MATTER
 
-_EMPTY = {
-    "infra/__init__.py",
-    "policy/__init__.py",
-    "policy/PulumiPolicy.yaml",
-    "config_templates/__init__.py",
-}  # no line of theirs decides
-
-
 _NO_LINE_DECIDES = {"infra/__init__.py", "policy/__init__.py", "config_templates/__init__.py"}
 _SUFFIXES = {".conf", ".j2", ".js", ".py", ".sed", ".sql"}
 
