@@ -78,12 +78,29 @@ def _files(tests: Iterable[str]) -> list[str]:
     return [path for path in found if path.endswith(".py") and path not in _NO_JUDGES]
 
 
+class _Order:
+    """Has the tests that noticed something lately come first: what stands beside it is mostly for them too."""
+
+    def __init__(self, first: Sequence[str], told: Path) -> None:
+        self.first = first
+        self.told = told
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: self.first.index(item.nodeid) if item.nodeid in self.first else len(self.first))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.told.write_text(report.nodeid, encoding="utf-8")
+
+
 class Court:
     """A copy of the repository in which one file after the other is changed, judged and put back."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.gave_up = False  # whether the last tests were ended, because they took too long
+        self.noticers: list[str] = []  # tests, the last one first
+        self._noticed = folder / "noticed.txt"
 
     def noticed(self, mutant: Mutant, *, quickly: bool = False) -> bool:
         path = self.folder / mutant.path
@@ -92,6 +109,10 @@ class Court:
             path.write_text(mutant.text, encoding="utf-8")
             return not all(self.passes(tests, compiled=False) for tests in judges(mutant.path)[: 1 if quickly else 2])
         finally:
+            if self._noticed.exists():
+                found = self._noticed.read_text(encoding="utf-8")
+                self.noticers = [found, *(test for test in self.noticers if test != found)]
+                self._noticed.unlink()
             path.write_bytes(original)
             os.utime(path, ns=times)
 
@@ -130,7 +151,7 @@ class Court:
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]  # the tool itself
         sys.dont_write_bytecode = not compiled
-        status = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *_QUIET, *tests])
+        status = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *_QUIET, *tests], [_Order(self.noticers, self._noticed)])
         if compiled:
             theirs = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
             installed = [name for name, file in theirs.items() if "site-packages" in file]
