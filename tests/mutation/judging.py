@@ -151,7 +151,9 @@ class Court:
         for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
             del sys.modules[name]  # the tool itself
         sys.dont_write_bytecode = not compiled
-        status = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *_QUIET, *tests], [_Order(self.noticers, self._noticed)])
+        shown = "--tb=short" if compiled else "--tb=no"  # nobody asks why a mutant was noticed, and it takes time to say
+        options = ["-x", "-q", "--no-header", shown, "-p", "no:cacheprovider", *_QUIET]
+        status = pytest.main([*options, *tests], [_Order(self.noticers, self._noticed)])
         if compiled:
             theirs = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
             installed = [name for name, file in theirs.items() if "site-packages" in file]
