@@ -107,14 +107,21 @@ class Court:
         original, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
         try:
             path.write_text(mutant.text, encoding="utf-8")
-            return not all(self.passes(tests, compiled=False) for tests in judges(mutant.path)[: 1 if quickly else 2])
+            return not all(self.passes(tests, compiled=False) for tests in self._asked(mutant.path, quickly=quickly) if tests)
         finally:
             if self._noticed.exists():
                 found = self._noticed.read_text(encoding="utf-8")
-                self.noticers = [found, *(test for test in self.noticers if test != found)]
+                self.noticers = [found, *(test for test in self.noticers if test != found)][:20]
                 self._noticed.unlink()
             path.write_bytes(original)
             os.utime(path, ns=times)
+
+    def _asked(self, path: str, *, quickly: bool) -> Sequence[Sequence[str]]:
+        """Files of tests, one run after the other. Who noticed something lately is asked in the first."""
+        closest, others = judges(path)
+        lately = {test.partition("::")[0] for test in self.noticers}
+        runs = [*closest, *(test for test in others if test in lately)], [test for test in others if test not in lately]
+        return [closest] if quickly else runs
 
     def passes(self, tests: Sequence[str], *, compiled: bool = True) -> bool:
         """Whether `tests` pass here. `compiled`: their bytecode may be kept, which is for the unchanged files alone."""
