@@ -79,6 +79,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"infra/settings\.py: _Model / .*populate_by_name", "for whoever makes settings in Python, by field"),
     (r"infra/settings\.py: Settings / compose_sha256_x86_64 / Field: without alias", "what the generator makes of the name too; said"),
     (r"infra/settings\.py: FIELDS: without or", "every field has the alias that the generator makes"),
+    (r"infra/settings\.py: .*/ silent_minutes / Field / ge: 5 -> 2", "the five before the first is none"),
     (r"infra/settings\.py: how_to_set / example / str: without (or \[|item)", "every field has an example"),
     (r"places\.py: LAPTOP_SECRETS / postgres: without item .superuser\.pgpass", "tests/service asks the laptop's database with it"),
     (r"association\.js: .return '';. removed", "a function without a word returns undefined, which is no reason either"),
