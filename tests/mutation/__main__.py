@@ -45,11 +45,11 @@ def _tally(chosen: Sequence[Mutant], explained: Sequence[Mutant], survivors: Seq
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--list", action="store_true", help="list the mutants, and try none")
-    parser.add_argument("--only", metavar="TEXT", default="", help="those whose file or change contains TEXT")
+    parser.add_argument("--only", metavar="TEXT", nargs="+", default=[""], help="those whose file or change contains a TEXT")
     parser.add_argument("--quick", action="store_true", help="ask the closest tests alone: others may notice what then survives")
     asked = parser.parse_args()
     everything = tried()
-    chosen = [mutant for mutant in everything if asked.only in str(mutant)]
+    chosen = [mutant for mutant in everything if any(text in str(mutant) for text in asked.only)]
     if asked.list:
         print(*chosen, sep="\n")
         print(f"{len(chosen)} mutants: {', '.join(f'{path} {n}' for path, n in Counter(m.path for m in chosen).items())}")
