@@ -150,6 +150,7 @@ class Court:
 
     def _run(self, tests: Sequence[str], *, compiled: bool) -> int:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it starts in the background
         os.chdir(self.folder)
         quiet = os.open(self.folder / "last.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(quiet, 1)
