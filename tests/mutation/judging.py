@@ -46,7 +46,7 @@ _CLOSEST: Final = {
     "config_templates/orthanc": "tests/rendering/test_orthanc.py",
     "config_templates/postgres": "tests/rendering/test_postgres.py",
     "config_templates/probe": "tests/rendering/test_probe.py",
-    "config_templates/places": "tests/unit/test_places.py tests/unit/test_stack.py",
+    "config_templates/places": "tests/unit/test_places.py tests/unit/test_connections.py tests/unit/test_stack.py",
     "config_templates/rendering": "tests/rendering/test_model.py tests/rendering/test_compose.py tests/rendering/test_postgres.py",
     "config_templates/routing": "tests/rendering/test_routing.py",
     "config_templates": "tests/rendering/test_compose.py",
