@@ -55,7 +55,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     (_lines("compose.yaml.j2", "interval", "timeout", "retries", "start_period", "hostname", "name"), "likewise"),
     (_lines("compose.yaml.j2", "TCP_NODELAY", "MALLOC_ARENA_MAX", "STONE_WEB_VIEWER", "GENERATE_HOST_ID"), "what Orthanc's image reads"),
     (
-        _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections", "default_toast"),
+        _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections", "default_toast_compression"),
         "how fast the laptop's database is",
     ),
 )
