@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.mutation.judging import Court, court, judges
+from tests.mutation.judging import SECONDS, Court, court, judges
 from tests.mutation.mutants import Mutant, files, mutants
 from tests.mutation.table import EXPLAINED, NO_MATTER
 
@@ -29,18 +29,23 @@ def tried() -> list[Mutant]:
 
 def _sound(room: Court, paths: Sequence[str]) -> bool:
     """Whether the judges pass while nothing is wrong. It also leaves their bytecode behind, for the runs to come."""
-    for tests in sorted({tuple(tests) for path in paths for tests in judges(path)}):
-        if not room.passes(tests):
-            print(f"without any mutant, these fail already: {' '.join(tests)}\n{room.last_words()}")
-            return False
-        room.warm_up()
+    tests = sorted({test for path in paths for asked in judges(path) for test in asked})
+    if not room.passes(tests):
+        print(f"without any mutant, these fail already: {' '.join(tests)}\n{room.last_words()}")
+        return False
+    room.warm_up()
     return True
+
+
+def _tally(chosen: Sequence[Mutant], explained: Sequence[Mutant], survivors: Sequence[Mutant]) -> str:
+    noticed = len(chosen) - len(explained) - len(survivors)
+    return f"{len(chosen)} mutants, {noticed} noticed, {len(explained)} explained, {len(survivors)} survive"
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     made.add_argument("--list", action="store_true", help="list the mutants, and try none")
-    made.add_argument("--only", metavar="TEXT", default="", help="those whose file or change contains TEXT")
+    made.add_argument("--only", metavar="TEXT", nargs="+", default=[""], help="those whose file or change contains a TEXT")
     made.add_argument("--quick", action="store_true", help="ask the closest tests alone: others may notice what then survives")
     return made
 
@@ -48,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     asked = parser().parse_args()
     everything = tried()
-    chosen = [mutant for mutant in everything if asked.only in str(mutant)]
+    chosen = [mutant for mutant in everything if any(text in str(mutant) for text in asked.only)]
     if asked.list:
         print(*chosen, sep="\n")
         print(f"{len(chosen)} mutants: {', '.join(f'{path} {n}' for path, n in Counter(m.path for m in chosen).items())}")
@@ -62,6 +67,8 @@ def main() -> int:
             return 1
         for number, mutant in enumerate(chosen, 1):
             if room.noticed(mutant, quickly=asked.quick):
+                if room.gave_up:  # an endless loop, or a machine that is busy otherwise
+                    print(f"[{number}/{len(chosen)}] noticed, because no test ended in {SECONDS} s: {mutant}", flush=True)
                 continue
             known = bool(fitting(mutant, EXPLAINED))
             (explained if known else survivors).append(mutant)
@@ -70,9 +77,9 @@ def main() -> int:
     stale = [p for p, _ in EXPLAINED if p not in used] if len(chosen) == len(everything) else []
     for pattern in stale:
         print(f"explains nothing that survives: {pattern}")
-    noticed = len(chosen) - len(explained) - len(survivors)
-    seconds = time.monotonic() - began
-    print(f"{len(chosen)} mutants in {seconds:.0f} s: {noticed} noticed, {len(explained)} explained, {len(survivors)} survive")
+    for path in dict.fromkeys(mutant.path for mutant in chosen):
+        print(f"{path}: {_tally(*([mutant for mutant in those if mutant.path == path] for those in (chosen, explained, survivors)))}")
+    print(f"{_tally(chosen, explained, survivors)}, in {time.monotonic() - began:.0f} s")
     return 1 if survivors or stale else 0
 
 

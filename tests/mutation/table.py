@@ -55,7 +55,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     (_lines("compose.yaml.j2", "interval", "timeout", "retries", "start_period", "hostname", "name"), "likewise"),
     (_lines("compose.yaml.j2", "TCP_NODELAY", "MALLOC_ARENA_MAX", "STONE_WEB_VIEWER", "GENERATE_HOST_ID"), "what Orthanc's image reads"),
     (
-        _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections", "default_toast"),
+        _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections", "default_toast_compression"),
         "how fast the laptop's database is",
     ),
 )
@@ -67,6 +67,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"nginx\.conf\.j2: .*before_query>.* -> .*before_query", "'as much as there is without ?' begins at the beginning anyway"),
     (r"nginx\.conf\.j2: 'default (\"\"|0);' removed", "a map's own default is the empty text, which `if` takes for false too"),
     (r"nginx\.conf\.j2: '\"~\^(admin|0) .* -> '\"~(admin|0) ", "what is compared begins with one of three roles, or with 0 or 1"),
+    (r"nginx\.conf\.j2: '(default|\"~\^0 .*|\"~\*\(_.*) 1;' -> .* 2000;'", "`if` takes whatever is neither nothing nor 0 for true"),
     (r"probe\.py: call / connection / _Orthanc: without timeout", "_Orthanc.connect sets it; said for readers of the standard library"),
     (r"probe\.py: call / headers: without .Content-Type", "Orthanc reads what it is sent as JSON in any case"),
     (r"probe\.py: call: without connection\.close", "the program ends right after, and its connections with it"),
@@ -79,6 +80,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"infra/settings\.py: _Model / .*populate_by_name", "for whoever makes settings in Python, by field"),
     (r"infra/settings\.py: Settings / compose_sha256_x86_64 / Field: without alias", "what the generator makes of the name too; said"),
     (r"infra/settings\.py: FIELDS: without or", "every field has the alias that the generator makes"),
+    (r"infra/settings\.py: .*/ silent_minutes / Field / ge: 5 -> 2", "the five before the first is none"),
     (r"infra/settings\.py: how_to_set / example / str: without (or \[|item)", "every field has an example"),
     (r"places\.py: LAPTOP_SECRETS / postgres: without item .superuser\.pgpass", "tests/service asks the laptop's database with it"),
     (r"association\.js: .return '';. removed", "a function without a word returns undefined, which is no reason either"),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +105,50 @@ def test_the_password_of_orthancs_role_stands_in_no_statement(service: Service) 
     assert "LOGIN PASSWORD :'password';" in sql
     assert f"\\set password `cat {places.MOUNTS['postgres'][1]}/orthanc-password`" in sql
     assert "SUPERUSER" not in sql.upper()
+
+
+# Plays the image's script: tells what it finds, makes a cluster where there is none, and ends as it is told to.
+_MAKES = """#!/bin/bash
+ls -A >"$SEEN"
+if [ -e 18/PG_VERSION ]; then exit 0; fi
+mkdir 18 && touch 18/PG_VERSION && sleep "$SECONDS_LONG" && exit "$ENDS"
+"""
+
+
+def _start(folder: Path, *, ends: int = 0, seconds: float = 0) -> subprocess.Popen[str]:
+    """What the container's first process does, with its volume in `folder` and both programs pretended."""
+    for name, text in {"docker-ensure-initdb.sh": _MAKES, "postgres": "#!/bin/bash\necho serves\n"}.items():
+        (folder / name).write_text(text, encoding="ascii")
+        (folder / name).chmod(0o755)
+    (folder / "volume").mkdir(exist_ok=True)
+    shell, options, script = containers_of(SCENARIOS["laptop"])["postgres"]["entrypoint"]
+    assert "cd /var/lib/postgresql\n" in script
+    told = {"PATH": f"{folder}:/usr/bin:/bin", "SEEN": str(folder / "seen"), "SECONDS_LONG": str(seconds), "ENDS": str(ends)}
+    here = script.replace("/var/lib/postgresql", str(folder / "volume"))
+    return subprocess.Popen([shell, options, here], cwd=folder, env=told, stdout=subprocess.PIPE, text=True)
+
+
+def _seen(folder: Path) -> list[str]:
+    return (folder / "seen").read_text(encoding="ascii").split()
+
+
+def test_a_cluster_whose_making_was_cut_off_is_begun_anew_and_a_whole_one_is_kept(tmp_path: Path) -> None:
+    cut_off = _start(tmp_path, ends=3)
+    assert (cut_off.communicate(timeout=30)[0], cut_off.returncode) == ("", 3)
+    assert {path.name for path in (tmp_path / "volume").iterdir()} == {"18", "unfinished"}
+    for found in (["unfinished"], ["18"]):
+        whole = _start(tmp_path)
+        assert (whole.communicate(timeout=30)[0], whole.returncode) == ("serves\n", 0)
+        assert _seen(tmp_path) == found
+        assert [path.name for path in (tmp_path / "volume").iterdir()] == ["18"]
+
+
+def test_a_stop_is_heeded_while_a_cluster_is_made(tmp_path: Path) -> None:
+    started = _start(tmp_path, seconds=0.5)
+    for _ in range(1000):
+        if (tmp_path / "volume/18/PG_VERSION").exists():
+            break
+        time.sleep(0.01)
+    started.send_signal(signal.SIGINT)
+    assert (started.communicate(timeout=30)[0], started.returncode) == ("", 1)
+    assert (tmp_path / "volume/unfinished").exists()

@@ -11,16 +11,9 @@ import pytest
 
 from tests.mutation import lines, syntax
 from tests.mutation.__main__ import fitting, tried
+from tests.mutation.judging import judges
 from tests.mutation.mutants import ROOT, Mutant, files, mutants
 from tests.mutation.table import EXPLAINED, NO_MATTER
-
-_EMPTY = {
-    "infra/__init__.py",
-    "policy/__init__.py",
-    "policy/PulumiPolicy.yaml",
-    "config_templates/__init__.py",
-}  # no line of theirs decides
-
 
 _NO_LINE_DECIDES = {"infra/__init__.py", "policy/__init__.py", "config_templates/__init__.py"}
 _SUFFIXES = {".conf", ".j2", ".js", ".py", ".sed", ".sql"}
@@ -96,6 +89,17 @@ def test_python_loses_an_argument_an_item_a_rule_or_a_statement_or_a_value_gets_
     assert {text for _, _, text in syntax.changes(line)} == changed
 
 
+def test_everybody_who_could_know_is_asked_once_and_no_golden_is() -> None:
+    for path in files():
+        closest, others = judges(path)
+        assert closest
+        assert others
+        asked = [*closest, *others]
+        assert len(set(asked)) == len(asked), path
+        assert all((ROOT / test).is_file() for test in asked), path
+        assert "tests/rendering/test_goldens.py" not in asked
+
+
 _TRIAL = """
 from tests.mutation.judging import court
 from tests.mutation.mutants import ROOT, Mutant, mutants
@@ -104,11 +108,14 @@ path = "config_templates/postgres/postgresql.conf.j2"
 off = next(mutant for mutant in mutants(path) if mutant.what == "'ssl = on' -> 'ssl = off'")
 same = Mutant(path, 1, "a remark", (ROOT / path).read_text() + "# a remark\\n")
 with court() as room:
-    print(room.noticed(off, quickly=True), room.noticed(same, quickly=True), room.noticed(off, quickly=True))
+    for mutant in (off, same, off):
+        print(room.noticed(mutant, quickly=True), *room.noticers, "passed" in room.last_words())
     assert (room.folder / path).read_bytes() == (ROOT / path).read_bytes()
 """
 
 
 def test_a_mutant_is_noticed_by_the_tests_and_one_that_changes_nothing_is_not() -> None:
     done = subprocess.run([sys.executable, "-c", _TRIAL], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "True False True\n"
+    who = "tests/rendering/test_postgres.py::test_the_database_speaks_tls_only_and_keeps_what_it_has_acknowledged[laptop]"
+    # At the second time it is asked before all others, of whom some pass.
+    assert done.stdout.splitlines() == [f"True {who} True", f"False {who} True", f"True {who} False"]

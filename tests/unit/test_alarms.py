@@ -11,12 +11,12 @@ from botocore import xform_name  # type: ignore[import-untyped]  # Amazon gives 
 from botocore.session import Session  # type: ignore[import-untyped]
 
 from infra.database import NAME, PORT, USER
-from infra.monitoring import alarms, heard
+from infra.monitoring import alarms
 from infra.settings import FIELDS
 from infra.stack import Stack
 from tests.unit.recording import REGION, ROOT
 from tests.unit.test_settings import load
-from tests.unit.test_stack import SCENARIOS, deployed, released
+from tests.unit.test_stack import SCENARIOS, deployed
 
 TEXT = (ROOT / "docs/alarms.md").read_text(encoding="utf-8")
 MADE = alarms(load(**SCENARIOS["gateway"]), Stack(name="test", region=REGION, keep=False))
@@ -115,22 +115,3 @@ def stack_window() -> str:
     """When a kept database changes, as the page has it."""
     day, hour, minute = re.fullmatch(r"(\w{3}):(\d\d):(\d\d)-.*", deployed("prod").one("rds/instance")["maintenanceWindow"]).groups()  # type: ignore[union-attr]
     return f"on {({'sun': 'Sunday'})[day]} at {hour}:{minute} UTC"
-
-
-def test_only_a_modality_that_is_never_silent_is_missed() -> None:
-    stack = deployed("gateway")
-    (filtered,) = stack.of("cloudwatch/logMetricFilter").values()
-    alarm = stack.of("cloudwatch/metricAlarm")["monitoring-modality-silent-GW1"]
-    assert "monitoring-modality-silent-CT1" not in stack.of("cloudwatch/metricAlarm")
-    assert filtered["logGroupName"] == "/orthanc/test/containers"
-    assert filtered["metricTransformation"] == {"namespace": alarm["namespace"], "name": alarm["metricName"], "value": "1"}
-    assert (alarm["treatMissingData"], alarm["evaluationPeriods"], alarm["statistic"], alarm["threshold"]) == ("breaching", 3, "Sum", 1)
-
-
-def test_it_is_heard_by_the_lines_that_nginx_writes() -> None:
-    """The filter's fields are those of the log, and mean an association that was let in."""
-    conditions = dict(re.findall(r'\$\.(\w+) = ("[^"]*"|\d+)', heard("GW1")))
-    assert conditions == {"what": '"dicom-in"', "calling": '"GW1"', "status": "200"}
-    logged = released(deployed("gateway"))["nginx/nginx.conf"]
-    assert all(f'"{field}":' in logged for field in conditions)
-    assert "set $what dicom-in;" in logged

@@ -44,6 +44,11 @@ def test_a_number_has_a_lowest_and_a_highest_value(key: str, lowest: int, highes
         assert f"orthanc:{key} = {value}: Input should be" in _said(**{key: str(value)})
 
 
+@pytest.mark.parametrize(("minutes", "fine"), [(0, False), (5, True), (6, False), (10, True), (1440, True), (1445, False)])
+def test_a_silence_is_counted_in_fives_up_to_a_day(minutes: int, fine: bool) -> None:
+    assert bool(_said(modalities=[modality(silentMinutes=minutes)])) is not fine
+
+
 @pytest.mark.parametrize(
     ("vpc", "why"),
     [

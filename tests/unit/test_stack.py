@@ -19,7 +19,7 @@ from config_templates import places
 from infra.access import METRICS, WITHOUT_RESOURCE
 from infra.guardrails import broken, broken_together, tags_of
 from infra.host import USER_DATA_BYTES, user_data
-from infra.settings import Settings
+from infra.settings import Settings, SettingsError
 from infra.stack import Stack
 from tests.host_program.pretended import Pretended, agent
 from tests.unit.recording import ACCOUNT, LEAST, REGION, ROOT, Recorder, deploy, is_secret, request, web_certificate
@@ -332,6 +332,20 @@ def test_logs_end_and_are_encrypted_by_a_key_that_lets_their_service_in() -> Non
 def test_tags_name_stack_and_project() -> None:
     group = deployed("dev").one("autoscaling/group")
     assert tags_of(group)["orthanc:stack"] == "test"
+    stack = Stack(name="test", region=REGION, keep=False)
+    assert (stack.tags()["Name"], stack.tags("database")["Name"]) == ("orthanc-test", "orthanc-test-database")
+
+
+@pytest.mark.parametrize(("name", "region"), [("My_Stack", REGION), ("test", "Frankfurt")])
+def test_nobody_makes_a_stack_that_aws_would_refuse_the_names_of(name: str, region: str) -> None:
+    with pytest.raises(SettingsError, match=name if region == REGION else region):
+        Stack(name=name, region=region, keep=True)
+
+
+def test_settings_may_come_by_the_environment_as_the_engine_hands_them_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"orthanc:aet": "HANDED", "orthanc:dicomPort": "104"}))
+    told = deploy({**LEAST, "dicomPort": 105}).outputs["service"]
+    assert (told["aet"], told["dicomPort"]) == ("HANDED", 105)
 
 
 def test_bad_settings_stop_the_program_before_the_first_resource() -> None:
@@ -340,7 +354,7 @@ def test_bad_settings_stop_the_program_before_the_first_resource() -> None:
     assert str(error.value).count("remedy:") == 4
 
 
-@pytest.mark.parametrize("region", ["", "Frankfurt", "cn-north-1"])
+@pytest.mark.parametrize("region", ["", "Frankfurt", "cn-north-1", "us-gov-west-1"])
 def test_a_bad_stack_name_and_a_bad_region_are_told_with_the_settings(region: str) -> None:
     with pytest.raises(pulumi.RunError) as error:
         deploy({**LEAST, "zones": ["a"]}, stack="My_Stack", region=region)
