@@ -27,9 +27,9 @@ from typing import Final
 from laptop import bench_clients, bench_images, tell
 from laptop.bench_clients import Target
 from laptop.bench_images import Batch
-from laptop.bench_table import Findings, Round, Row, report
+from laptop.bench_table import Findings, Memory, Round, Row, cramped, missed, report
 from laptop.bench_variants import THIS, VARIANTS, Files, Variant
-from laptop.docker import attempt, check_engine, compose, container_id, docker
+from laptop.docker import attempt, check_engine, compose, container_id, docker, killed_for_memory
 from laptop.images import Images, obtain
 from laptop.peer import Peer
 from laptop.running import converge, down
@@ -91,6 +91,16 @@ class _Running:
         psql = ("psql", "--no-psqlrc", "--username", "postgres", "--dbname", "orthanc", "-At", "--command", query)
         return int(compose(self.home, *command, *psql))
 
+    def memory(self, peaks_mb: Mapping[str, float]) -> Mapping[str, Memory]:
+        """How its containers, awake, got along with theirs; `peaks_mb` are what was seen of it."""
+
+        def of(service: str, container: str) -> Memory:
+            limit, restarts = map(int, docker("inspect", "--format", "{{.HostConfig.Memory}} {{.RestartCount}}", container).split())
+            killed = killed_for_memory(self.home, service)
+            return Memory(peak_mb=peaks_mb[service], limit_mb=limit / 2**20, killed=killed, restarts=restarts)
+
+        return {service: of(service, container) for service, container in zip(_SERVICES, self.containers, strict=True)}
+
     def sizes(self) -> tuple[int, int]:
         """Bytes in the database, and bytes that its write-ahead log has ever held."""
         return self.sql("SELECT pg_database_size('orthanc')"), self.sql("SELECT (pg_current_wal_lsn() - '0/0')::bigint")
@@ -149,15 +159,26 @@ def run(home: Path, *, quick: bool = False) -> None:
             _check_nothing_is_lost(this, supply.images)
             grown = [now - then for now, then in zip(this.sizes(), before, strict=True)]
             time.sleep(2)  # a last look at the memory
+            memory = this.memory(peaks)
         findings = Findings(
             processors=os.cpu_count() or 0,
             load=load,
             small=small.rate(seconds),
-            peaks_mb=dict(peaks),
+            memory=memory,
             database_bytes=grown[0] / supply.bytes,
             log_bytes=grown[1] / supply.bytes,
         )
+    conclude(measured, findings, quick=quick)
+
+
+def conclude(measured: Mapping[Row, Sequence[Round]], findings: Findings, *, quick: bool) -> None:
+    """Print what was found, and raise Trouble when memory was short or, unless `quick`, when an aim is missed."""
     sys.stdout.write("\n" + "\n".join(report(measured, findings)) + "\n")
+    sys.stdout.flush()  # before the error
+    if found := cramped(findings.memory):
+        raise Trouble(f"memory was short: {'; '.join(found)}. Raise the limit in laptop/site.py, or find what takes it.")
+    if not quick and (found := missed(next(iter(measured.values())))):
+        raise Trouble(f"the aim is missed: {'; '.join(found)}. On a machine that is busy besides, try again; else docs/performance.md.")
 
 
 @contextlib.contextmanager

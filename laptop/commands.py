@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from laptop import backup, bench, demo
 from laptop.site import Enrolment
 from laptop.tell import Trouble, complaints
+from laptop.variables import number
 
 _FULL = "The disk is full, or your share of it. Make room, and run the same command again."
 _FOREIGN = "It is another user's: run this as the one who ran 'make demo' first."
@@ -27,14 +28,14 @@ def parser() -> argparse.ArgumentParser:
     enrol.add_argument("aet", help="its AE title: 1 to 16 letters, digits, '_', '-', '.'")
     enrol.add_argument("--may", default="store,find,move,get", help="of store, find, worklist, move, get (default: %(default)s)")
     enrol.add_argument("--address", help="where it listens, if images may be sent to it")
-    enrol.add_argument("--port", type=int, help="its DICOM TLS port there")
+    enrol.add_argument("--port", type=number("PORT", 104), help="its DICOM TLS port there")
     keep = commands.add_parser("backup", help="copy all studies into one file")
     keep.add_argument("file", type=Path, help="a new one")
     restore = commands.add_parser("restore", help="bring a service up that holds what a backup holds")
     restore.add_argument("file", type=Path, help="what backup has written")
     for ported in (up, restore):
-        ported.add_argument("--dicom-port", type=int, help="11112 at first, then what it was")
-        ported.add_argument("--web-port", type=int, help="8443 at first, then what it was")
+        ported.add_argument("--dicom-port", type=number("DICOM_PORT", 11112), help="11112 at first, then what it was")
+        ported.add_argument("--web-port", type=number("WEB_PORT", 8443), help="8443 at first, then what it was")
     strike = commands.add_parser("strike", help="refuse a modality from now on")
     strike.add_argument("aet", help="its AE title")
     commands.add_parser("logs", help="what happened lately")
@@ -46,9 +47,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def obey(arguments: list[str] | None) -> int:
-    said = parser().parse_args(arguments)
     try:
-        _carry_out(said)
+        _carry_out(parser().parse_args(arguments))
     except ValidationError as error:
         return _complain(complaints(error))
     except Trouble as trouble:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -81,6 +82,13 @@ def exchange(folder: Path, *arguments: str, what: str, source: BinaryIO | None =
 def container_id(folder: Path, service: str) -> str:
     """The id of the service's container, '' when there is none."""
     return compose(folder, "ps", "--all", "--quiet", service).strip()
+
+
+def killed_for_memory(folder: Path, service: str) -> int:
+    """How many processes of the service's container, which runs, the kernel has killed for their memory (cgroup v1 or v2)."""
+    read = "cat /sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events 2>/dev/null; true"
+    (count,) = re.findall(r"(?m)^oom_kill (\d+)$", compose(folder, "exec", "-T", service, "sh", "-c", read))
+    return int(count)
 
 
 def running(project: str, service: str) -> str:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from laptop.demo import HOME
 from laptop.tell import Trouble
+from laptop.variables import number
 from operations import gateway, modality
 from operations.archive.exports import carry_out
 from operations.archive.imports import bring_in
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     bundle = commands.add_parser("modality", help="write a modality's certificate, key, authority and a sheet for its vendor")
     bundle.add_argument("aet", help="the enrolled modality")
     bundle.add_argument("stack", help="as pulumi knows it, like dev")
-    bundle.add_argument("--certificate", type=int, metavar="NUMBER", help="the newest when not given")
+    bundle.add_argument("--certificate", type=number("CERTIFICATE", 2), metavar="NUMBER", help="the newest when not given")
     bundle.add_argument("--out", type=Path, metavar="FOLDER", help="bundles/STACK/AET-NUMBER when not given")
     gate = commands.add_parser("gateway", help="write a gateway for a site whose equipment can't do mutual TLS")
     gate.add_argument("aet", help="the enrolled modality that the gateway is")
@@ -37,12 +38,14 @@ def parser() -> argparse.ArgumentParser:
     gate.add_argument("--from", dest="devices", metavar="AET,AET", help="who may call it (default: the gateway's own AE title)")
     gate.add_argument("--network", metavar="NET,NET", help="where they are (default: every private network)")
     gate.add_argument("--listen", metavar="ADDRESS", help="take DICOM on this address of the computer alone")
-    gate.add_argument("--dicom-port", type=int, help="where equipment stores (default: 11112; beside the demo 11122)")
-    gate.add_argument("--direct-port", type=int, help="where it asks (default: 11113; beside the demo 11123)")
-    gate.add_argument("--status-port", type=int, help="its page, on the computer itself (default: 8048)")
-    gate.add_argument("--queue-mb", type=int, help="the most that may wait (default: four fifths of the disk)")
+    gate.add_argument(
+        "--dicom-port", type=number("DICOM_PORT", 11112), help="where equipment stores (default: 11112; beside the demo 11122)"
+    )
+    gate.add_argument("--direct-port", type=number("DIRECT_PORT", 11113), help="where it asks (default: 11113; beside the demo 11123)")
+    gate.add_argument("--status-port", type=number("STATUS_PORT", 8048), help="its page, on the computer itself (default: 8048)")
+    gate.add_argument("--queue-mb", type=number("QUEUE_MB", 50000), help="the most that may wait (default: four fifths of the disk)")
     gate.add_argument("--alarm", metavar="URL", help="post alarms there, as JSON with a 'text'")
-    gate.add_argument("--certificate", type=int, metavar="NUMBER", help="the newest when not given")
+    gate.add_argument("--certificate", type=number("CERTIFICATE", 2), metavar="NUMBER", help="the newest when not given")
     gate.add_argument("--out", type=Path, metavar="FOLDER", help="bundles/STACK/AET-gateway when not given")
     ask = commands.add_parser("verify", help="ask a running service from the outside whether it does what it shall")
     ask.add_argument("stack", nargs="?", help="the demo on this machine when not given")
@@ -53,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: what the command says; 2 when it could not be done."""
-    asked = parser().parse_args(arguments)
     try:
+        asked = parser().parse_args(arguments)
         match asked.command:
             case "up":
                 from operations.up import up  # noqa: PLC0415 - needs boto3, which a laptop that only verifies does not have
@@ -80,12 +83,16 @@ def _archive_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     bring.add_argument("folder", type=Path)
     bring.add_argument("stack", nargs="?", help="the demo on this machine when not given")
     bring.add_argument("--aet", help="the modality to be: one that may store when not given")
-    bring.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="associations at a time (default: %(default)s)")
+    bring.add_argument(
+        "--parallel", type=number("PARALLEL", 4), default=4, metavar="NUMBER", help="associations at a time (default: %(default)s)"
+    )
     bring.add_argument("--out", type=Path, metavar="FOLDER", help="where journal and refusals go: below imports/ when not given")
     carry = commands.add_parser("export", help="fetch every object into a file of its own")
     carry.add_argument("folder", type=Path)
     carry.add_argument("stack", nargs="?", help="the demo on this machine when not given")
-    carry.add_argument("--parallel", type=int, default=4, metavar="NUMBER", help="requests at a time (default: %(default)s)")
+    carry.add_argument(
+        "--parallel", type=number("PARALLEL", 4), default=4, metavar="NUMBER", help="requests at a time (default: %(default)s)"
+    )
 
 
 def _gateway(asked: argparse.Namespace) -> None:

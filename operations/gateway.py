@@ -172,6 +172,8 @@ def sheet(origin: Origin, gateway: Gateway) -> str:
             "disk with room for what comes in while the line is down."
         ),
         "",
+        *wrapped(_images(gateway)),
+        "",
         "Start, look, end (in this folder; as root, or as a user of Docker's: always the same one)",
         *rows(
             ("./gateway start", "starts it. After a restart of the computer it comes back by itself"),
@@ -213,3 +215,17 @@ def sheet(origin: Origin, gateway: Gateway) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _images(gateway: Gateway) -> str:
+    """How the containers' images come to the computer."""
+    names = tuple(dict.fromkeys((gateway.orthanc_image, gateway.nginx_image, gateway.postgres_image)))
+    if any(name.startswith("sha256:") for name in names):
+        return "Its images are only on the machine that wrote this folder: it is for a try there, and starts on no other computer."
+    short = [name.partition("@")[0] for name in names]
+    return (
+        f"Its first start pulls {', '.join(short[:-1])} and {short[-1]} (by the digests in compose.yaml), which takes HTTPS to their "
+        "registry; so does the first after a renewal that names others. Other starts don't need it. Where the site lets no such "
+        "connection out: ./gateway pull, before this computer comes to the site. docker save and docker load are no way round: "
+        "Docker may lose the digests."
+    )

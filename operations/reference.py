@@ -44,7 +44,8 @@ _WRITTEN: Final[Mapping[str, str]] = {
 orthanc:modalities:
   - aet: CT1
     may: [store, find]
-  - {aet: WS1, may: [find, move], address: 198.51.100.20, port: 2762, certificates: [1, 2]}""",
+  - {aet: WS1, may: [find, move], address: 198.51.100.20, port: 2762, certificates: [1, 2]}
+  - {aet: GATE1, may: [store, find], silentMinutes: 15}""",
     "users": """\
 orthanc:users:
   - {name: admin, role: admin}
@@ -84,7 +85,7 @@ def _setting(name: str) -> str:
 def _fields(model: type[BaseModel]) -> Iterator[str]:
     for name, info in model.model_fields.items():
         default = "required" if info.is_required() else "none" if info.default is None else f"`{_json(info.default)}`"
-        yield f"| `{name}` | {info.description or ''} | {_kind(info)} | {default} |"
+        yield f"| `{info.alias or name}` | {info.description or ''} | {_kind(info)} | {default} |"
 
 
 def _sentence(info: FieldInfo) -> str:

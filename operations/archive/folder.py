@@ -63,14 +63,21 @@ class Unreadable(Exception):  # noqa: N818 - as above
     """The file is, or may be, a DICOM object, but can't be sent as it is; says why."""
 
 
-def files(folder: Path, unreadable: Callable[[str, str], None]) -> Iterator[File]:
-    """Every file below the folder, at any depth; `unreadable` is told a path and why it can't be looked at."""
+def files(folder: Path, unreadable: Callable[[str, str], None], linked: Callable[[str], None]) -> Iterator[File]:
+    """Every file below the folder, at any depth; `unreadable` is told a path and why it can't be looked at.
+
+    `linked` is told each link to a folder: it is not followed, because it may lead in circles.
+    """
 
     def told(error: OSError) -> None:
         unreadable(error.filename, error.strerror or str(error))
 
     for parent, folders, names in os.walk(folder, onerror=told):
         folders.sort()
+        for name in folders:
+            path = os.path.join(parent, name)  # noqa: PTH118 - as below
+            if os.path.islink(path):  # noqa: PTH114
+                linked(path)
         for name in sorted(names):
             path = os.path.join(parent, name)  # noqa: PTH118 - a Path for each of millions costs as much as the rest
             try:

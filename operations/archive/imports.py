@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -40,6 +40,7 @@ class Counts:
     refused: int = 0
     foreign: int = 0
     directories: int = 0
+    linked: list[str] = field(default_factory=list)
 
 
 def place_of(target: Target) -> Path:
@@ -88,7 +89,7 @@ class Import:
         tell.step(f"{self.folder} to {self.target.name}, as {self.modality.aet}, {parallel} at a time")
         write(self.refusals, "")
         found = 0
-        for file in files(self.folder, lambda _path, _why: None):
+        for file in files(self.folder, lambda _path, _why: None, lambda _path: None):
             found += 1
             self.pace.bytes_in_all += file.size
         tell.detail(f"{found:,} files, {megabytes(self.pace.bytes_in_all)}; what is acknowledged is noted in {self.journal.path}")
@@ -122,7 +123,7 @@ class Import:
 
     def _unsent(self) -> Iterator[Sequence[File]]:
         batch: list[File] = []
-        for file in files(self.folder, self._refuse):
+        for file in files(self.folder, self._refuse, self.counts.linked.append):
             if file.line in self.journal.lines:
                 self.counts.already += 1
                 self.pace.bytes_in_all -= file.size
@@ -148,6 +149,11 @@ class Import:
         tell.step(f"{pace.count:,} stored, {megabytes(pace.bytes)}: {pace}")
         tell.detail(f"{counts.already:,} were stored by an earlier run")
         tell.detail(f"{counts.foreign:,} files are not DICOM, {counts.directories:,} are a DICOMDIR")
+        if counts.linked:
+            some = f"{printable(counts.linked[0])} and others" if len(counts.linked) > 1 else printable(counts.linked[0])
+            tell.detail(
+                f"{len(counts.linked):,} linked folders were not followed ({some}): they may lead in circles. FROM=... brings one in"
+            )
         where = f": see {self.refusals}" if counts.refused else ""
         tell.detail(f"{counts.refused:,} refused{where}")
 

@@ -30,6 +30,10 @@ case "$*" in
   "compose version"*) is no-compose && exit 1 ;;
   version*) is dead && exit 1 ;;
   info*) cat "$folder/info" 2>/dev/null ;;
+  "image inspect "*) is images && { grep -qxF "$3" "$folder/images" || exit 1; } ;;
+  "pull "*)
+    is no-registry && { echo "Error response from daemon: dial tcp: lookup registry: no such host" >&2; exit 1; }
+    echo "$2" >>"$folder/images" ;;
   "ps --all"*) cat "$folder/folders" 2>/dev/null ;;
   "compose ps --quiet "*) is running && echo c0ffee ;;
   "compose up "*)
@@ -188,6 +192,64 @@ def test_a_certificate_that_does_not_belong_to_its_key_is_told_instead_of_the_ol
     assert "key values mismatch" in said.err
     assert site.calls("-s reload") == []
     assert site.has("../programs/running"), "what ran runs on"
+
+
+def test_images_that_are_there_are_not_asked_for_and_a_missing_one_alone_is_pulled_before_anything_starts(site: Site) -> None:
+    one = gateway()
+    ran(site.run("start"))
+    assert site.calls("pull ") == [], "a line that is down keeps no gateway from starting"
+    site.say("images", f"{one.orthanc_image}\n{one.postgres_image}\n")
+    ran(site.run("start"))
+    assert site.calls("pull ") == [f"pull {one.nginx_image}"]
+    calls = site.calls()
+    assert calls.index(f"pull {one.nginx_image}") < len(calls) - 1 - calls[::-1].index("compose up --detach --remove-orphans")
+    assert {line for line in calls if line.startswith("image inspect ")} == {
+        f"image inspect {image}" for image in (one.orthanc_image, one.nginx_image, one.postgres_image)
+    }
+
+
+def test_an_image_that_can_not_be_had_is_named_with_what_to_do_and_nothing_is_made(site: Site) -> None:
+    one = gateway()
+    site.say("images", f"{one.orthanc_image}\n")
+    site.say("no-registry")
+    said = site.run("start")
+    assert said.error() == (
+        f"the image {one.nginx_image} is not here and could not be pulled: see above. Let this computer reach the registry by HTTPS, "
+        "here or once before it comes to the site (./gateway pull), and start again."
+    )
+    assert "no such host" in said.err
+    assert not [made for made in (*SECRETS, ".env", "queue") if site.has(made)]
+    assert site.calls("compose up") == site.calls("compose down") == []
+    site.unsay("no-registry")
+    ran(site.run("start"))
+
+
+def test_images_can_be_fetched_before_the_computer_comes_to_the_site(site: Site) -> None:
+    site.say("images")
+    ran(site.run("pull"))
+    assert not [made for made in (*SECRETS, ".env", "queue") if site.has(made)]
+    site.say("no-registry")
+    ran(site.run("start"))
+    assert len(site.calls("pull ")) == 3
+
+
+def test_the_images_of_a_try_on_one_machine_are_not_looked_for_at_a_registry(site: Site) -> None:
+    site.lay(nginx_image=f"sha256:{'a' * 64}")
+    site.say("images", f"{gateway().orthanc_image}\n")
+    assert site.run("start").error() == (
+        f"the image sha256:{'a' * 64} is only on the machine that wrote this folder. Write the folder with STACK=..., for any computer."
+    )
+    assert site.calls("pull ") == site.calls("compose up") == []
+
+
+def test_a_running_one_runs_on_when_the_images_of_a_renewed_folder_can_not_be_had(site: Site) -> None:
+    ran(site.run("start"))
+    before = site.calls("compose ")
+    site.say("images")
+    site.say("no-registry")
+    assert site.run("start").error().startswith(f"the image {gateway().orthanc_image} is not here")
+    assert [line for line in site.calls("compose ")[len(before) :] if line.split()[1] not in ("version", "ps")] == []
+    assert site.has("../programs/running")
 
 
 @pytest.mark.parametrize("name", [KEY, *CERTIFICATES])

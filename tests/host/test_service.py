@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from rehearsal.cloud import Cloud, missing
+from rehearsal.cloud import Cloud
 from rehearsal.laboratory import Laboratory
 from rehearsal.scene import Scene
 from rehearsal.service import STEPS, Step
@@ -21,8 +21,6 @@ class _Broken:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    if lacking := missing():
-        pytest.skip(f"missing: {', '.join(lacking)} (docs/aws.md, Rehearsal)")
     with Laboratory() as lab, Cloud(lab) as cloud:
         yield Scene(lab, cloud)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from config_templates.gateway import CERTIFICATES, KEY, render_gateway
 from config_templates.model import fingerprint
 from laptop.certificates import expiry
 from operations.__main__ import main
-from operations.gateway import SHEET
+from operations.deployed import Deployed
+from operations.gateway import SHEET, design, of_stack, sheet
 from tests.laptop.clone import files_below
 from tests.operations.served import leaf
 from tests.operations.test_modality import RENEWING, say
@@ -264,5 +266,16 @@ def test_the_sheet_is_one_page_and_says_all_that_is_set_at_the_equipment(tmp_pat
         f"TCP to {service['host']} port {service['dicomPort']} must be open",
         "./gateway start",
         "./gateway remove",
+        f"Its first start pulls {', '.join(image.partition('@')[0] for image in (pins.ORTHANC_IMAGE, pins.NGINX_IMAGE))} and postgres:",
+        "which takes HTTPS to their registry",
+        "./gateway pull, before this computer comes to the site",
     ):
         assert fact in flat, fact
+
+
+def test_the_sheet_of_a_gateway_with_stand_ins_says_that_it_starts_nowhere_else(outputs: dict[str, Any]) -> None:
+    origin = of_stack("dev", Deployed.model_validate(outputs), "CT1", number=1)
+    there = sheet(origin, design(origin, {}))
+    here = replace(origin, images=dict.fromkeys(origin.images, f"sha256:{'a' * 64}"))
+    assert "starts on no other computer" in " ".join(sheet(here, design(here, {})).split())
+    assert "starts on no other computer" not in " ".join(there.split())

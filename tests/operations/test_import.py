@@ -392,19 +392,40 @@ def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(pauses[5:]) == {15.0}
 
 
+def _no_link(path: str) -> None:
+    raise AssertionError(path)
+
+
+def test_linked_folders_are_not_followed_and_are_told_and_linked_files_are_sent(
+    service: Archived, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = [write_object(archive / "a" / "one"), write_object(tmp_path / "elsewhere" / "file")]
+    write_object(tmp_path / "elsewhere" / "behind" / "two")
+    (archive / "link-to-file").symlink_to(tmp_path / "elsewhere" / "file")
+    assert run(service, archive, tmp_path / "out") == 0
+    assert "linked folders" not in capsys.readouterr().out
+    (archive / "a" / "circle").symlink_to(archive)
+    assert run(service, archive, tmp_path / "out") == 0
+    assert f"1 linked folders were not followed ({archive}/a/circle): they may lead in circles." in capsys.readouterr().out
+    (archive / "b").symlink_to(tmp_path / "elsewhere" / "behind")
+    assert run(service, archive, tmp_path / "out") == 0
+    assert f"2 linked folders were not followed ({archive}/b and others)" in capsys.readouterr().out
+    assert sorted(service.received) == sorted(sent)
+
+
 def test_a_folder_that_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     told: list[tuple[str, str]] = []
-    assert list(files(tmp_path, lambda path, why: told.append((path, why)))) == []
+    assert list(files(tmp_path, lambda path, why: told.append((path, why)), _no_link)) == []
     assert [path for path, _ in told] == [str(tmp_path / "loop")]
     told.clear()
-    assert list(files(tmp_path / "gone", lambda path, why: told.append((path, why)))) == []
+    assert list(files(tmp_path / "gone", lambda path, why: told.append((path, why)), _no_link)) == []
     assert told == [(str(tmp_path / "gone"), "No such file or directory")]
 
 
 def test_a_name_that_is_no_text_has_a_line_and_a_place_in_the_list(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff\n")).touch()
-    (file,) = files(tmp_path, lambda _path, _why: None)
+    (file,) = files(tmp_path, lambda _path, _why: None, _no_link)
     assert file.line.isascii()
     assert "\n" not in file.line
     assert json.loads(file.line)[0] == file.path

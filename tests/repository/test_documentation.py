@@ -353,6 +353,7 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     ),
     r"make gateway( AET=.*)?": (MADE, "tests/operations/test_gateway.py::test_what_the_operator_wishes_stands_in_the_folder"),
     r"python -m operations verify dev": (ALIKE, "tests/service/test_verify.py::test_every_check_is_good_and_the_test_object_is_gone"),
+    r"\./gateway pull": (RUN, "tests/gateway/test_script.py::test_images_can_be_fetched_before_the_computer_comes_to_the_site"),
     r"\./gateway (start|stop|remove)": (
         RUN,
         "tests/service/test_gateway.py::test_while_the_line_is_down_images_wait_and_none_is_lost",

@@ -24,6 +24,7 @@ from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 
 from config_templates import Limits, places
 from laptop import study
+from laptop.docker import killed_for_memory
 from laptop.peer import Peer
 from operations.verify.wire import associate_request
 from tests.service.stack import DICOM_PORT, SERVICES, Stack, answer_to, dcmtk, eventually, tls_socket
@@ -38,14 +39,7 @@ def _service_lives_on(stack: Stack) -> Iterator[None]:
     before = stack.containers()
     yield
     assert stack.containers() == before
-    assert {service: killed(stack, service) for service in SERVICES} == dict.fromkeys(SERVICES, 0)
-
-
-def killed(stack: Stack, service: str) -> int:
-    """How many of the container's processes the kernel has killed for their memory (cgroup v1 or v2)."""
-    read = "cat /sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events 2>/dev/null; true"
-    (count,) = re.findall(r"(?m)^oom_kill (\d+)$", stack.exec(service, "sh", "-c", read))
-    return int(count)
+    assert {service: killed_for_memory(stack.home, service) for service in SERVICES} == dict.fromkeys(SERVICES, 0)
 
 
 @pytest.fixture
@@ -156,7 +150,7 @@ def test_idle_associations_and_mute_peers_keep_no_other_modality_waiting(stack: 
             seconds = [echo_seconds(stack.peer("CT1")) for _ in range(5)]
             assert connections(stack) > 2100, "they must have been there all the time"
     assert median(seconds) < PATIENCE
-    assert storing.longest_pause < 5 * PATIENCE, "this machine may be slow for a moment; docs/performance.md has the figure of a quiet one"
+    assert storing.longest_pause < 5 * PATIENCE, "more than a machine that is slow for a moment"
     eventually("all of them are gone", lambda: connections(stack) < 10, 60)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -9,14 +12,17 @@ import pytest
 
 from laptop import bench
 from laptop.bench_images import Kind, batch
-from laptop.bench_table import Findings, Ratio, Row, ratio, report
+from laptop.bench_table import Findings, Memory, Ratio, Row, cramped, missed, ratio, report
+from laptop.tell import Trouble
 
 ROUNDS = [
     {"this": 2.0, "no-tls": 1.8, "original": 8.0},
     {"this": 1.0, "no-tls": 0.7, "original": 5.0},
     {"this": 4.0, "no-tls": 3.8, "original": 14.0},
 ]
-FINDINGS = Findings(processors=2, load=0.25, small=123.4, peaks_mb={"orthanc": 301.2, "nginx": 20.0}, database_bytes=1.234, log_bytes=1.5)
+ORTHANC = Memory(peak_mb=301.2, limit_mb=3072, killed=0, restarts=0)
+NGINX = Memory(peak_mb=20.0, limit_mb=320, killed=0, restarts=0)
+FINDINGS = Findings(processors=2, load=0.25, small=123.4, memory={"orthanc": ORTHANC, "nginx": NGINX}, database_bytes=1.234, log_bytes=1.5)
 
 
 def test_a_ratio_is_the_median_of_neighbours_not_of_all() -> None:
@@ -37,6 +43,55 @@ def test_the_report_has_a_line_for_every_row_and_ends_with_the_verdict() -> None
     assert "1 TB in CT images, by four associations: 0.3 days" in said  # 80 a second, 524,288 bytes each
     assert "a stored GB takes 1.23 GB in PostgreSQL, and writes 1.50 GB of its log" in said
     assert "orthanc 301 MB, nginx 20 MB" in said
+
+
+@pytest.mark.parametrize(
+    ("original", "no_tls", "said"),
+    [
+        (4.0, 0.85, []),
+        (3.999, 0.9, ["4.00 times the original, and 4.0 are the aim"]),
+        (4.2, 0.849, ["84.9 % of no TLS, and 85 % are the aim"]),
+        (2.0, 0.5, ["2.00 times the original, and 4.0 are the aim", "50.0 % of no TLS, and 85 % are the aim"]),
+    ],
+)
+def test_below_an_aim_is_missed_and_at_it_is_not(original: float, no_tls: float, said: list[str]) -> None:
+    assert missed([{"this": 1.0, "no-tls": no_tls, "original": original}]) == said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"killed": 2}, ["orthanc had 2 processes killed for their memory and restarted 0 times"]),
+        ({"restarts": 1}, ["orthanc had 0 processes killed for their memory and restarted 1 times"]),
+        ({"peak_mb": 3000}, ["orthanc took 3000 MB of the 3072 MB that it may have"]),
+        ({"peak_mb": 2900}, []),
+    ],
+)
+def test_a_container_that_had_too_little_memory_is_told(change: dict[str, int], said: list[str]) -> None:
+    assert cramped({"nginx": NGINX, "orthanc": replace(ORTHANC, **change)}) == said
+
+
+@pytest.mark.parametrize(
+    ("quick", "change", "error"),
+    [
+        (False, {}, "the aim is missed: 3.50 times the original, and 4.0 are the aim; 70.0 % of no TLS, and 85 % are the aim."),
+        (True, {}, None),
+        (True, {"killed": 1}, "memory was short: orthanc had 1 processes killed"),
+    ],
+)
+def test_it_ends_with_an_error_after_its_verdict(
+    quick: bool, change: dict[str, int], error: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = [{"this": 1.0, "no-tls": 0.7, "original": 3.5}]
+    findings = replace(FINDINGS, memory={"orthanc": replace(ORTHANC, **change)})
+    with pytest.raises(Trouble, match=f"^{re.escape(error)}") if error else nullcontext():
+        bench.conclude(dict.fromkeys(bench.ROWS, rounds), findings, quick=quick)
+    assert capsys.readouterr().out.splitlines()[-1] == "ingest: 3.5 times the original, 70 % of no TLS"
+
+
+def test_it_ends_well_when_every_aim_is_reached() -> None:
+    bench.conclude(dict.fromkeys(bench.ROWS, ROUNDS), FINDINGS, quick=False)
 
 
 def test_rows_are_told_apart_by_their_titles() -> None:

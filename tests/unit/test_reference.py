@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import AfterValidator
 
-from infra.settings import FIELDS, Settings
+from config_templates.model import User
+from infra.settings import FIELDS, Modality, Settings
 from operations.reference import _WRITTEN, PAGE, _rules, page
 from tests.unit.test_settings import load
 
@@ -45,6 +46,24 @@ def test_what_is_written_in_the_stacks_file_is_taken() -> None:
     for written in _WRITTEN.values():
         ((key, value),) = yaml.safe_load(written).items()
         load(**{key.removeprefix("orthanc:"): value})
+
+
+def test_the_fields_of_objects_have_the_names_under_which_the_stacks_file_takes_them() -> None:
+    """Python's own names would be taken too, and nothing else in the file is written so."""
+    for key, model in (("modalities", Modality), ("users", User)):
+        paragraph = TEXT.partition(f"### `{key}`\n")[2].partition("\n### ")[0]
+        assert re.findall(r"(?m)^\| `([^`]+)` \|", paragraph) == [info.alias or name for name, info in model.model_fields.items()]
+    assert "| `silentMinutes` | " in TEXT
+    assert not re.findall(r"(?m)^\| `\w*_\w*` \|", TEXT)
+
+
+def test_the_page_and_aws_md_show_a_site_gateway_that_may_not_fall_silent() -> None:
+    modalities = [yaml.safe_load(_WRITTEN["modalities"])["orthanc:modalities"]]
+    (written,) = re.findall(r"(?s)```yaml\n(orthanc:modalities:.*?)```", (PAGE.parent / "aws.md").read_text(encoding="utf-8"))
+    modalities.append(yaml.safe_load(written)["orthanc:modalities"])
+    for among in modalities:
+        (gate,) = (one for one in among if "silentMinutes" in one)
+        assert load(modalities=[gate]).modalities[0].silent_minutes == 15
 
 
 def test_each_line_that_sets_something_sets_what_is_taken() -> None:
