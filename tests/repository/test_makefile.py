@@ -156,8 +156,8 @@ CASES: Sequence[tuple[str, dict[str, str], str, dict[str, Any]]] = (
     ),
     ("bench", {}, "laptop", {"quick": False}),
     ("bench", {"QUICK": "1"}, "laptop", {"quick": True}),
-    ("mutants", {}, "tests.mutation", {"list": False, "only": "", "quick": False}),
-    ("mutants", {"ONLY": "nginx.conf: a b"}, "tests.mutation", {"list": False, "only": "nginx.conf: a b", "quick": False}),
+    ("mutants", {}, "tests.mutation", {"list": False, "only": [""], "quick": False}),
+    ("mutants", {"ONLY": "nginx.conf: a b"}, "tests.mutation", {"list": False, "only": ["nginx.conf: a b"], "quick": False}),
 )
 # The targets that are tried here.
 HANDED_ON = {target for target, _, _, _ in CASES} | {"rehearse", "docs"}
