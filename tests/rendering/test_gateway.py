@@ -210,6 +210,9 @@ def test_every_key_of_the_queues_configuration_exists_in_the_pinned_release() ->
         "ConcurrentJobs": forwarder_program.PARALLEL,
         "DatabaseServerIdentifier": "orthanc-gateway-site",
         "DicomScpTimeout": 300,
+        "Name": "gateway SITE",
+        "DicomThreadsCount": 40,
+        "MaximumPduLength": 131072,
     }.items(),
 )
 def test_the_queue_is_told(key: str, value: object) -> None:
@@ -229,6 +232,15 @@ def test_images_leave_through_nginx_under_the_gateways_title_and_as_they_came() 
     assert orthanc_of()["DicomModalities"].keys() == {module.SERVER}
     assert (server["AET"], server["LocalAet"], server["Host"], server["Port"]) == ("ORTHANC", "SITE", "forward", 20000)
     assert server["AllowTranscoding"] is False
+    assert server["UseDicomTls"] is False, "nginx does it; Orthanc would not verify the server's name"
+    assert server["Manufacturer"] == "Generic"
+
+
+def test_the_index_is_asked_without_words_about_patients_in_the_log_and_by_few_connections() -> None:
+    said = orthanc_of()["PostgreSQL"]
+    assert said["EnableVerboseLogs"] is False, "it would log queries with patients' names"
+    assert said["TransactionMode"] == "ReadCommitted"
+    assert said["IndexConnectionsCount"] == 8, "PostgreSQL has 20, some of them for its superuser"
 
 
 def test_whoever_calls_itself_as_the_server_may_do_nothing() -> None:
