@@ -621,3 +621,14 @@ def test_the_way_to_the_server_is_open_on_the_inside_network_alone() -> None:
     """Elsewhere a neighbour who routes into Docker's networks could use it, and with it the gateway's certificate."""
     assert containers_of()["nginx"]["networks"] == {"inside": {"aliases": ["forward"]}, "outside": {}}
     assert "listen forward:20000 so_keepalive=on;" in render_gateway(gateway())["nginx/nginx.conf"]
+
+
+def test_the_forwarder_sees_its_own_files_and_an_empty_folder_of_the_queues_disk() -> None:
+    """The disk's room without the pixels on it."""
+    mounts = {v["target"]: (v["source"], v["read_only"]) for v in containers_of()["forwarder"]["volumes"]}
+    assert mounts == {"/etc/forwarder": ("./forwarder", True), "/queue": ("./queue/watch", True)}
+
+
+def test_the_index_has_one_role_and_one_database() -> None:
+    said = [line for line in render_gateway(gateway())["postgres-init/create.sql"].splitlines() if not line.startswith("--")]
+    assert said == ["CREATE ROLE orthanc LOGIN;", "CREATE DATABASE orthanc OWNER orthanc ENCODING 'UTF8' TEMPLATE template0;"]
