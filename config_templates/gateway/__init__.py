@@ -148,7 +148,9 @@ def configuration(gateway: Gateway) -> Mapping[str, object]:
         "DeidentifyLogs": True,
         # A full queue refuses (0xA700, out of resources): the modality keeps the image, and no waiting one makes room for it.
         "MaximumStorageMode": "Reject",
-        "OverwriteInstances": False,
+        # A database that dies may have committed an image whose C-STORE failed; Orthanc has then removed the pixels (ServerContext.cpp,
+        # "cancelling and deleting the attachments"). The modality sends it again: that must bring the pixels, not be "already stored".
+        "OverwriteInstances": True,
         "SyncStorageArea": True,  # an image is on the disk before it is acknowledged
         "StorageCompression": False,
         "DicomModalities": {

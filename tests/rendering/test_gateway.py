@@ -187,7 +187,7 @@ def test_every_key_of_the_queues_configuration_exists_in_the_pinned_release() ->
     {
         "MaximumStorageMode": "Reject",  # or what waits would make room for what comes
         "SyncStorageArea": True,
-        "OverwriteInstances": False,
+        "OverwriteInstances": True,
         "SaveJobs": False,
         "StorageCompression": False,
         "AuthenticationEnabled": True,
