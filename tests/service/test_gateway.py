@@ -35,11 +35,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
     Verification,
 )
 
+from config_templates import places
 from laptop.docker import attempt, compose, container_id, docker
 from laptop.site import Enrolment
 from laptop.study import series
 from operations import gateway as operations
-from tests.service.stack import Stack, eventually, free_port
+from tests.service.stack import DICOM_PORT, Stack, eventually, free_port
 
 # pynetdicom leaves the socket of an association that was cut off to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -339,7 +340,9 @@ def packets_swallowed(site: SiteGateway) -> Iterator[None]:
     """Nothing that the gateway's nginx sends to the server arrives, and nobody says so."""
     networks = json.loads(docker("inspect", container_id(site.folder, "nginx")))[0]["NetworkSettings"]["Networks"]
     (address,) = [of["IPAddress"] for name, of in networks.items() if name.endswith("_outside")]
-    rules = [(chain, "--source", address, "--jump", "DROP") for chain in ("INPUT", "DOCKER-USER")]
+    # By Docker's own proxy, or by address translation straight to the server's container.
+    ways = (("INPUT", DICOM_PORT), ("DOCKER-USER", places.GATEWAY_DICOM_PORT))
+    rules = [(chain, "--source", address, "--protocol", "tcp", "--dport", str(port), "--jump", "DROP") for chain, port in ways]
     for rule in rules:
         subprocess.run(["iptables", "--insert", *rule], check=True)
     try:
