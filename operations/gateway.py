@@ -119,7 +119,8 @@ def write_gateway(origin: Origin, gateway: Gateway, folder: Path) -> None:
     """Write the folder for the site's computer, and tell what it is; never what the key is."""
     check_free(folder, gateway)
     private_directory(folder)
-    for name, text in render_gateway(gateway).items():
+    files = render_gateway(gateway)
+    for name, text in files.items():
         write(folder / name, text, 0o700 if name == _SCRIPT else 0o600)
     certificate, authority = CERTIFICATES
     write(folder / certificate, origin.bundle.certificate)
@@ -129,7 +130,7 @@ def write_gateway(origin: Origin, gateway: Gateway, folder: Path) -> None:
     elif (folder / KEY).exists() and not _fits(folder / KEY, origin.bundle.certificate):
         (folder / KEY).unlink()  # an older certificate's: copied along, it would take the place of the site's own
     write(folder / SHEET, sheet(origin, gateway))
-    for directory in {(folder / name).parent for name in (*render_gateway(gateway), KEY)}:
+    for directory in {(folder / name).parent for name in (*files, KEY)}:
         directory.chmod(0o700)
     tell.step(f"Gateway {gateway.aet} to {origin.name}, certificate {origin.number}: {folder}")
     tell.detail(f"equipment    {', '.join(gateway.devices)}, from {', '.join(map(str, gateway.networks))}")
