@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from laptop.site import Enrolment, Site
 from tests.service.stack import eventually, free_port
 
@@ -116,6 +118,21 @@ class Clone:
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Said:
         return ended(self.start(*arguments, environment=environment))
+
+    def with_mounts_of_its_own(self, script: str, argument: str) -> subprocess.CompletedProcess[str]:
+        """Run it by sh, `$1` the argument and `$2` this Python, where it may mount file systems. Where none can be, the test is skipped."""
+        alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+        done = subprocess.run(
+            [*alone, "sh", "-c", script, "sh", argument, sys.executable],
+            cwd=self.folder,
+            env={**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 77 or "unshare" in done.stderr:
+            pytest.skip(f"no file system can be mounted here: {done.stderr}")
+        return done
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 120) -> Said:

@@ -5,11 +5,8 @@ Here with a pretended Docker; tests/service/test_recovery.py has the real one.
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -126,17 +123,7 @@ ls "$1"
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(clone: Clone, folder: Path) -> None:
     serve(clone)
-    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    done = subprocess.run(
-        [*alone, "sh", "-c", _ON_A_SMALL_DISK, "sh", str(folder), sys.executable],
-        cwd=clone.folder,
-        env={**os.environ, "PATH": f"{clone.programs}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip(f"no file system can be mounted here: {done.stderr}")
+    done = clone.with_mounts_of_its_own(_ON_A_SMALL_DISK, str(folder))
     assert done.stderr.strip() == (
         f"error: {folder}/studies.dump: No space left on device. "
         "The disk is full, or your share of it. Make room, and run the same command again."

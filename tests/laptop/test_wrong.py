@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -255,17 +253,7 @@ mount -o remount,size=8m .demo
 def test_a_full_disk_is_one_line_and_room_heals_it(clone: Clone, size: str) -> None:
     clone.plan("CT1")
     (clone.home / "site.json").rename(clone.folder / "site.json")
-    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    done = subprocess.run(
-        [*alone, "sh", "-c", _ON_A_SMALL_DISK, "sh", size, sys.executable],
-        cwd=clone.folder,
-        env={**os.environ, "PATH": f"{clone.programs}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip(f"no file system can be mounted here: {done.stderr}")
+    done = clone.with_mounts_of_its_own(_ON_A_SMALL_DISK, size)
     (error,) = done.stderr.strip().splitlines()
     assert error.startswith("error: "), done.stderr
     assert str(clone.home) in error
