@@ -203,7 +203,7 @@ class Export:
     def _work(self) -> None:
         web = Web(self.target, self.archive.context)
         try:
-            while objects := self._next():
+            while objects := self.patience.next_of(self._objects):
                 for one in objects:
                     self._have(web, one)
         except Stopped:
@@ -213,12 +213,6 @@ class Export:
             self.patience.stop.set()
         finally:
             web.close()
-
-    def _next(self) -> Sequence[Object]:
-        while not self.patience.stop.is_set():
-            with suppress(queue.Empty):
-                return self._objects.get(timeout=0.2)
-        return ()
 
     def _have(self, web: Web, one: Object) -> None:
         path = self.folder / one.path

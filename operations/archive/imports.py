@@ -162,7 +162,7 @@ class Import:
     def _work(self) -> None:
         sender = Sender(self.target.peer(self.modality))
         try:
-            while not self.patience.stop.is_set() and (batch := self._next()):
+            while batch := self.patience.next_of(self._batches):
                 self._send_all(sender, self._examined(batch))
         except Stopped:
             pass
@@ -171,12 +171,6 @@ class Import:
             self.patience.stop.set()
         finally:
             sender.close()
-
-    def _next(self) -> Sequence[File]:
-        while not self.patience.stop.is_set():
-            with suppress(queue.Empty):
-                return self._batches.get(timeout=0.2)
-        return ()
 
     def _examined(self, batch: Sequence[File]) -> list[tuple[File, Header]]:
         found = []

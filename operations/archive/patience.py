@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from laptop import tell
@@ -72,6 +74,13 @@ class Patience:
                 self._success()
                 return result
         raise Stopped
+
+    def next_of(self, waiting: queue.Queue[Sequence[T]]) -> Sequence[T]:
+        """The next batch of work; nothing once all has been stopped, or when an empty batch says that there is no more."""
+        while not self.stop.is_set():
+            with suppress(queue.Empty):
+                return waiting.get(timeout=0.2)
+        return ()
 
     def _success(self) -> None:
         with self._lock:
