@@ -141,6 +141,8 @@ def serving(orthanc: Orthanc) -> Iterator[int]:
     login = "Basic " + b64encode(f"forwarder:{PASSWORD}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # as Orthanc: a connection stays until somebody closes it
+
         def _do(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None

@@ -402,6 +402,13 @@ def test_a_queue_that_does_not_answer_loses_nothing_and_is_tried_again(orthanc: 
     assert sorted(orthanc.received) == names(3)
 
 
+def test_an_object_that_is_not_read_to_its_end_leaves_no_connection_open(orthanc: Orthanc, queue: Queue) -> None:
+    orthanc.arrive("a", content=bytes(2**20))
+    with queue.file("a") as (content, size):
+        assert (content.read(1), size) == (b"\0", 2**20)
+    assert content.closed
+
+
 def test_a_queue_that_breaks_off_while_it_sends_loses_nothing(orthanc: Orthanc, forwarder: Forwarder) -> None:
     orthanc.arrive(*names(60))
     broken = iter([True])
