@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,26 +19,9 @@ from operations.deployed import Deployed
 from operations.gateway import SHEET, design, of_stack, sheet
 from tests.laptop.clone import files_below
 from tests.operations.served import leaf
-from tests.operations.test_modality import RENEWING, say
+from tests.operations.stack import say
 from tests.rendering.nginx_blocks import parse
 from tests.rendering.test_gateway import gateway
-from tests.unit.test_stack import deployed
-
-
-@pytest.fixture
-def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """What `pulumi stack output` prints, by a program on PATH that also keeps its arguments; change it and `say` it."""
-    said: dict[str, Any] = json.loads(json.dumps(deployed(RENEWING).outputs))
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "pulumi").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\ncat {tmp_path}/outputs.json\n')
-    (programs / "pulumi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
-    monkeypatch.chdir(tmp_path)
-    say(tmp_path, said)
-    yield said
-    if (tmp_path / "arguments").exists():
-        assert "PRIVATE" not in (tmp_path / "arguments").read_text()
 
 
 def error(capsys: pytest.CaptureFixture[str]) -> str:

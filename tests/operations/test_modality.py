@@ -6,7 +6,6 @@ import json
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,33 +18,11 @@ from operations.deployed import Deployed
 from operations.modality import choose, commands, sheet
 from operations.verify.exchange import made_object
 from tests.operations.served import authority, leaf, serving
+from tests.operations.stack import say
 from tests.rendering.nginx_blocks import parse
 from tests.rendering.scenarios import SCENARIOS
 from tests.unit.recording import deploy
 from tests.unit.test_settings import modality
-from tests.unit.test_stack import deployed
-
-# CT1 is renewed: certificate 1 with a key of the stack's, 2 by its own request.
-RENEWING = "renewing, own certificates"
-
-
-@pytest.fixture
-def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """What `pulumi stack output` prints, by a program on PATH that also keeps its arguments; change it before the command runs."""
-    said: dict[str, Any] = json.loads(json.dumps(deployed(RENEWING).outputs))
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "pulumi").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\ncat {tmp_path}/outputs.json\n')
-    (programs / "pulumi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs.json").write_text(json.dumps(said))
-    yield said
-    assert "PRIVATE" not in (tmp_path / "arguments").read_text()
-
-
-def say(folder: Path, outputs: Mapping[str, Any]) -> None:
-    (folder / "outputs.json").write_text(json.dumps(outputs))
 
 
 @pytest.mark.usefixtures("outputs")
