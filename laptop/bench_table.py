@@ -93,7 +93,7 @@ def report(measured: Mapping[Row, Sequence[Round]], findings: Findings) -> list[
         "",
         *_table(measured, rates),
         "",
-        f"- small images of 8 KiB, 4 associations: {findings.small:.0f} a second",
+        f"- small images of 8 KiB, 1 association: {findings.small:.0f} a second",
         f"- CT studies of {SLICES_OF_A_STUDY} images: {_studies(rates[main])} an hour by one association, {_studies(rates[four])} by four",
         f"- an archive of 1 TB in CT images, by four associations: {_days(rates[four]):.1f} days",
         f"- a stored GB takes {findings.database_bytes:.2f} GB in PostgreSQL, and writes {findings.log_bytes:.2f} GB of its log",

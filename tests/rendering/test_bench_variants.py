@@ -47,27 +47,35 @@ def compose(files: Files) -> dict[str, Any]:
     return parsed
 
 
-def test_this_service_is_the_real_one_but_for_the_link_that_only_one_service_can_have() -> None:
-    assert changed_files(THIS) == {"compose.yaml"}
+def test_this_service_is_the_real_one_but_for_what_would_be_measured_by_mistake() -> None:
+    assert changed_files(THIS) == {"compose.yaml", "postgres/postgresql.conf"}
     real, measured = compose(render(SERVICE)), compose(THIS.change(render(SERVICE)))
     del real["networks"]["no-metadata"]
     for container in real["services"].values():
         del container["networks"]["no-metadata"]
+    real["services"]["orthanc"]["environment"]["STONE_WEB_VIEWER_PLUGIN_ENABLED"] = "false"
     assert measured == real
+    assert changed_lines(THIS, "postgres/postgresql.conf") == ([], ["", "autovacuum = off"])
 
 
 def test_without_tls_nothing_is_encrypted_and_the_rest_is_as_it_was() -> None:
-    assert changed_files(NO_TLS) == {"compose.yaml", "nginx/nginx.conf", "orthanc/orthanc.json", "postgres/pg_hba.conf", "probe/probe.py"}
+    assert changed_files(NO_TLS) == changed_files(THIS) | {
+        "nginx/nginx.conf",
+        "orthanc/orthanc.json",
+        "postgres/pg_hba.conf",
+        "probe/probe.py",
+    }
     gone, new = changed_lines(NO_TLS, "nginx/nginx.conf")
     assert all(re.match(r"(proxy_)?ssl|listen \d+ ssl|js_preread association\.admit|proxy_pass https:", line) for line in gone), gone
     assert all(re.match(r"listen \d+( |;)|proxy_pass http:", line) for line in new), new
     assert not [block for block in nginx(NO_TLS).walk() if "ssl" in block.name or "ssl" in block.args]
     assert connection(NO_TLS)["sslmode"] == ["disable"]
-    assert changed_lines(NO_TLS, "compose.yaml") == changed_lines(THIS, "compose.yaml")
+    for name in changed_files(THIS):
+        assert changed_lines(NO_TLS, name) == changed_lines(THIS, name)
 
 
 def test_the_original_encrypts_at_the_front_door_and_to_a_database_that_it_does_not_verify() -> None:
-    assert changed_files(ORIGINAL) == {"compose.yaml", "nginx/nginx.conf", "orthanc/orthanc.json", "probe/probe.py"}
+    assert changed_files(ORIGINAL) == changed_files(THIS) | {"nginx/nginx.conf", "orthanc/orthanc.json", "probe/probe.py"}
     gone, new = changed_lines(ORIGINAL, "nginx/nginx.conf")
     assert all(re.match(r"proxy_ssl|proxy_pass https:", line) for line in gone), gone
     assert all(line.startswith("proxy_pass http:") for line in new), new
@@ -78,6 +86,12 @@ def test_the_original_encrypts_at_the_front_door_and_to_a_database_that_it_does_
 def test_the_original_s_orthanc_waits_for_delayed_acknowledgements() -> None:
     assert compose(THIS.change(render(SERVICE)))["services"]["orthanc"]["environment"]["TCP_NODELAY"] == "1"
     assert "TCP_NODELAY" not in compose(ORIGINAL.change(render(SERVICE)))["services"]["orthanc"]["environment"]
+
+
+def test_the_original_s_database_keeps_its_defaults() -> None:
+    gone, new = changed_lines(ORIGINAL, "postgres/postgresql.conf")
+    assert gone == ["default_toast_compression = 'lz4'", "max_wal_size = 4GB", "wal_compression = on"]
+    assert new == changed_lines(THIS, "postgres/postgresql.conf")[1]
 
 
 @pytest.mark.parametrize("variant", [NO_TLS, ORIGINAL])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
 import pytest
 
 from laptop import bench
-from laptop.bench_images import Kind, batch
+from laptop.bench_images import Batch, Kind, batch
 from laptop.bench_table import Findings, Memory, Ratio, Row, cramped, missed, ratio, report
+from laptop.bench_variants import VARIANTS, Variant
 from laptop.tell import Trouble
 
 ROUNDS = [
@@ -92,6 +93,37 @@ def test_it_ends_with_an_error_after_its_verdict(
 
 def test_it_ends_well_when_every_aim_is_reached() -> None:
     bench.conclude(dict.fromkeys(bench.ROWS, ROUNDS), FINDINGS, quick=False)
+
+
+def test_every_transfer_is_measured_right_after_one_that_warms_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every service gets the same images, in the order of the round, and what warmed up counts for nobody's time."""
+    row, warm_up = (Row(what="C-STORE", kind="small", associations=1, images=images) for images in (2, 1))
+    sent: list[tuple[str, Row, str]] = []
+    vacuumed: list[str] = []
+
+    @dataclass(frozen=True)
+    class Running:
+        variant: Variant
+
+        def awake(self) -> AbstractContextManager[str]:
+            return nullcontext(self.variant.name)
+
+        def vacuum(self) -> None:
+            vacuumed.append(self.variant.name)
+
+    def transfer(row: Row, target: str, batches: list[Batch]) -> float:
+        sent.append((target, row, batches[0].series))
+        return 1.0 if row.images == 2 else 99.0
+
+    monkeypatch.setattr(bench, "_transfer", transfer)
+    supply = bench._Supply(tmp_path)
+    backwards = tuple(reversed(VARIANTS))
+    measured = bench._measure([row], warm_up, [Running(variant) for variant in VARIANTS], supply, [backwards])  # type: ignore[misc]
+    assert measured == {row: [{"original": 1.0, "no-tls": 1.0, "this": 1.0}]}
+    assert [one[:2] for one in sent] == [(variant.name, each) for variant in (*VARIANTS, *backwards) for each in (warm_up, row)]
+    assert len({series for _, _, series in sent}) == 4, "two in the round that fills caches, and two in the other, the same for all"
+    assert vacuumed == 2 * [variant.name for variant in VARIANTS]
+    assert supply.images == 6, "what warmed up has to be kept too"
 
 
 def test_rows_are_told_apart_by_their_titles() -> None:
