@@ -94,9 +94,10 @@ class _Running:
         psql = ("psql", "--no-psqlrc", "--username", "postgres", "--dbname", "orthanc", "-At", "--command", query)
         return compose(self.home, *command, *psql)
 
-    def vacuum(self) -> None:
-        """What autovacuum would do, at a moment that is not measured: else the plans that were made for empty tables would stay."""
+    def tidy(self) -> None:
+        """What PostgreSQL would do by itself now and then, at a moment that is not measured (bench_variants.on_the_bench)."""
         self.sql("VACUUM (ANALYZE)")
+        self.sql("CHECKPOINT")
 
     def memory(self, peaks_mb: Mapping[str, float]) -> Mapping[str, Memory]:
         """How its containers, awake, got along with theirs; `peaks_mb` are what was seen of it."""
@@ -250,7 +251,7 @@ def _measure(
         tell.detail(f"round {turn} of {len(orders)}" if turn else "warming up")
         for one in running:
             with one.awake():
-                one.vacuum()
+                one.tidy()
         stored: list[Batch] = []
         for row in chain.from_iterable(repeat(row, row.turns) for row in rows) if turn else rows[:1]:
             warming = supply.batches(warm_up)

@@ -99,7 +99,7 @@ def test_every_transfer_is_measured_right_after_one_that_warms_up(tmp_path: Path
     """Every service gets the same images, in the order of the round, and what warmed up counts for nobody's time."""
     row, warm_up = (Row(what="C-STORE", kind="small", associations=1, images=images) for images in (2, 1))
     sent: list[tuple[str, Row, str]] = []
-    vacuumed: list[str] = []
+    tidied: list[str] = []
 
     @dataclass(frozen=True)
     class Running:
@@ -108,8 +108,8 @@ def test_every_transfer_is_measured_right_after_one_that_warms_up(tmp_path: Path
         def awake(self) -> AbstractContextManager[str]:
             return nullcontext(self.variant.name)
 
-        def vacuum(self) -> None:
-            vacuumed.append(self.variant.name)
+        def tidy(self) -> None:
+            tidied.append(self.variant.name)
 
     def transfer(row: Row, target: str, batches: list[Batch]) -> float:
         sent.append((target, row, batches[0].series))
@@ -122,7 +122,7 @@ def test_every_transfer_is_measured_right_after_one_that_warms_up(tmp_path: Path
     assert measured == {row: [{"original": 1.0, "no-tls": 1.0, "this": 1.0}]}
     assert [one[:2] for one in sent] == [(variant.name, each) for variant in (*VARIANTS, *backwards) for each in (warm_up, row)]
     assert len({series for _, _, series in sent}) == 4, "two in the round that fills caches, and two in the other, the same for all"
-    assert vacuumed == 2 * [variant.name for variant in VARIANTS]
+    assert tidied == 2 * [variant.name for variant in VARIANTS]
     assert supply.images == 6, "what warmed up has to be kept too"
 
 
