@@ -310,6 +310,18 @@ def test_two_at_once_do_not_get_in_each_others_way(site: Site, command: str) -> 
     ran(site.run(command))
 
 
+def test_a_system_without_flock_starts_without_a_lock(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BusyBox may be built without it."""
+    programs = tmp_path / "without flock"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(":"):
+        for program in Path(folder).iterdir() if Path(folder).is_dir() else ():
+            if program.name != "flock" and not (programs / program.name).is_symlink():
+                (programs / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(programs))
+    ran(site.run("start"))
+
+
 def test_a_copy_of_the_folder_is_no_second_queue_for_the_same_gateway(site: Site, tmp_path: Path) -> None:
     ran(site.run("start"))
     first = site.folder
@@ -323,6 +335,8 @@ def test_a_copy_of_the_folder_is_no_second_queue_for_the_same_gateway(site: Site
         "Was it moved with its queue? Rename the queue there, and start again."
     )
     assert not [made for made in (*SECRETS, ".env", "queue") if site.has(made)]
+    site.say("folders", f"{site.folder}\n{first}\n{shutil.copytree(first, tmp_path / 'z')}\n")
+    assert site.run("start").error().startswith(f"it was started in {first}, which"), "the first of two"
     asked = site.calls("ps --all")[-1]
     assert "--filter label=com.docker.compose.project=orthanc-gateway-site " in asked
     assert '{{.Label "com.docker.compose.project.working_dir"}}' in asked
@@ -457,6 +471,13 @@ def test_a_full_disk_makes_no_half_secret(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     ran(site.run("start"))
     assert len(site.read("forwarder/password")) == 48
+
+
+def test_a_secret_that_was_cut_short_is_none(site: Site) -> None:
+    site.program("od", "echo ' 00 ff'\n")
+    assert site.run("start").error() == "forwarder/password could not be written. Is the disk full?"
+    assert not site.has("forwarder/password")
+    assert site.calls("compose up") == []
 
 
 # -- the rest --------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,9 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
         _lines("postgresql.conf.j2", "shared_buffers", "max_wal_size", "wal_compression", "max_connections", "default_toast_compression"),
         "how fast the laptop's database is",
     ),
+    (_lines(r"gateway/postgresql.conf", "shared_buffers", "max_wal_size", "max_connections"), "how fast a gateway's database is"),
+    (r"gateway/gateway\.j2: ['\"]\./gateway \w+ ", "a text for people"),
+    (r"gateway/gateway\.j2: '(.*) # .*' -> '\1 # ", "a comment"),
 )
 
 # Tried, and noticed by no fast test.

@@ -260,10 +260,20 @@ def test_the_index_is_reached_by_its_socket_and_pixels_are_files() -> None:
 def test_postgresql_listens_on_no_network_and_commits_to_the_disk() -> None:
     files = render_gateway(gateway())
     said = dict(re.findall(r"(?m)^(\w+) = '?([^'\n]*)'?$", files["postgres/postgresql.conf"]))
-    assert said["listen_addresses"] == ""
+    assert (said["listen_addresses"], said["unix_socket_directories"]) == ("", "/var/run/postgresql")
+    assert (said["hba_file"], said["password_encryption"]) == ("/etc/database/pg_hba.conf", "scram-sha-256")
     assert (said["synchronous_commit"], said["full_page_writes"]) == ("on", "on")
     assert "fsync" not in said
-    assert (said["log_statement"], said["log_error_verbosity"], said["log_min_error_statement"]) == ("none", "terse", "panic")
+    assert {key: value for key, value in said.items() if key.startswith("log")} == {
+        "log_destination": "stderr",
+        "logging_collector": "off",
+        "log_statement": "none",
+        "log_min_duration_statement": "-1",
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
+        "log_parameter_max_length": "0",
+        "log_parameter_max_length_on_error": "0",
+    }
     rows = [line.split() for line in files["postgres/pg_hba.conf"].splitlines() if not line.startswith("#")]
     assert rows == [["local", "orthanc", "orthanc", "trust"], ["local", "all", "postgres", "scram-sha-256"]]
     assert orthanc_of()["PostgreSQL"]["IndexConnectionsCount"] < int(said["max_connections"])
