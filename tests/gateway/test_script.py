@@ -44,6 +44,7 @@ case "$*" in
   "compose stop"*" nginx") touch "$folder/door-shut" ;;
   "compose start nginx") rm -f "$folder/door-shut" ;;
   "compose logs"*) echo "what they said" ;;
+  *" -s reload") is anew && exit 1 ;;
   *"nginx -q -t "*) is nginx-refuses && { echo "key values mismatch" >&2; exit 1; } ;;
   *" answers"|*" exec -T nginx bash "*) is mute && exit 1 ;;
   *" waiting") is running || exit 1; cat "$folder/waiting" 2>/dev/null || echo 0 ;;
@@ -182,6 +183,13 @@ def test_a_folder_that_is_renewed_keeps_secrets_and_queue_and_nginx_takes_the_ne
     assert {name: site.read(name) for name in SECRETS} == before
     assert site.has("queue/pixels/waits")
     assert len(site.calls("-s reload")) == 1
+
+
+def test_an_nginx_that_was_made_anew_and_does_not_listen_yet_has_the_new_certificate_anyway(site: Site) -> None:
+    ran(site.run("start"))
+    site.say("anew")
+    assert "Equipment stores at port" in ran(site.run("start"))
+    assert site.calls(" -s reload")
 
 
 def test_a_certificate_that_does_not_belong_to_its_key_is_told_instead_of_the_old_one_kept_in_silence(site: Site) -> None:
