@@ -64,7 +64,7 @@ class Site:
         self.programs = home / "programs"
         self.lay()
         self.program("docker", ENGINE)
-        self.program("sleep", "exit 0\n")  # as time goes by
+        self.program("sleep", f'echo "$1" >>"{self.programs}/slept"\n')  # as time goes by
 
     def lay(self, **changes: object) -> None:
         """As `make gateway` writes it, over what is there."""
@@ -398,6 +398,8 @@ def test_one_that_does_not_serve_is_told_with_what_its_containers_say(site: Site
     said = site.run("start")
     assert said.error() == "it does not serve after three minutes: see above. What waits is kept."
     assert "what they said" in said.err
+    slept = (site.programs / "slept").read_text().split()
+    assert 170 <= sum(map(int, slept)) <= 180
 
 
 # -- the bound -------------------------------------------------------------------------------------------------------------
