@@ -6,7 +6,7 @@ import json
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -158,7 +158,8 @@ def serving(orthanc: Orthanc) -> Iterator[int]:
             self.send_response(code)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # who asked may have had enough
+                self.wfile.write(content)
 
         do_GET = do_POST = do_DELETE = _do  # noqa: N815 - http.server's names
 

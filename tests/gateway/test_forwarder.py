@@ -6,10 +6,12 @@ import http.client
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
@@ -76,7 +78,10 @@ def steps(forwarder: Forwarder, most: int = 50) -> list[float]:
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for line in lines:
+        assert abs(datetime.fromisoformat(line["time"]) - datetime.now(UTC)) < timedelta(minutes=5)
+    return lines
 
 
 # -- forwarding ------------------------------------------------------------------------------------------------------------
@@ -884,7 +889,8 @@ f.Watch.__init__.__defaults__ = (f.HOME,)
 sys.exit(f.main(["run"]))
 """
     (folder / "gateway.json").write_text(json.dumps(SAID))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=buffered)
 
 
 def test_it_runs_and_sends_what_comes(orthanc: Orthanc, port: int, tmp_path: Path) -> None:
@@ -896,6 +902,8 @@ def test_it_runs_and_sends_what_comes(orthanc: Orthanc, port: int, tmp_path: Pat
         eventually("the second is sent", lambda: orthanc.received == ["a", "b"], 30)
         eventually("both are forgotten", lambda: not orthanc.objects, 30)
         assert process.poll() is None
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], 10)[0], "docker logs shows a line when it is written"
     finally:
         process.kill()
         process.communicate()
