@@ -7,6 +7,7 @@ import io
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import tarfile
@@ -423,6 +424,11 @@ def test_a_queue_that_breaks_off_while_it_sends_loses_nothing(orthanc: Orthanc, 
     steps(forwarder)
     assert sorted(orthanc.received) == names(60)
     assert (orthanc.objects, forwarder.refused) == ({}, {})
+
+
+def test_a_queue_that_takes_a_question_and_never_answers_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(OSError, match="timed out"):
+        Queue("127.0.0.1", mute.getsockname()[1], PASSWORD)._ask("GET", "/system", seconds=0.1)
 
 
 def test_a_wrong_password_is_not_answered(port: int) -> None:
