@@ -70,7 +70,8 @@ class Orthanc:
             case "GET", ["system"]:
                 return 200, {"MaximumStorageSize": self.bound}
             case "POST", ["modalities", "server", "echo"]:
-                return (200, {}) if self.answers else (500, _error("DicomAssociation - connecting to AET 'ORTHANC': refused"))
+                answers = self.answers and body["Timeout"] <= 30  # beyond, whoever asked has given up
+                return (200, {}) if answers else (500, _error("DicomAssociation - connecting to AET 'ORTHANC': refused"))
             case "POST", ["modalities", "server", "store"]:
                 if not body["Synchronous"] or body["Timeout"] < 60:
                     return 200, {"ID": "a job, of which nobody knows yet how it ends"}

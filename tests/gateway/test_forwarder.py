@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -429,6 +429,21 @@ def test_a_queue_that_breaks_off_while_it_sends_loses_nothing(orthanc: Orthanc, 
 def test_a_queue_that_takes_a_question_and_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(OSError, match="timed out"):
         Queue("127.0.0.1", mute.getsockname()[1], PASSWORD)._ask("GET", "/system", seconds=0.1)
+
+
+def test_no_question_has_no_end(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    patience: list[float | None] = []
+
+    def connect(_host: str, _port: int, timeout: float | None = None) -> NoReturn:
+        patience.append(timeout)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(http.client, "HTTPConnection", connect)
+    for ask in (queue.size, queue.file("a").__enter__, lambda: program._asked("/health")):
+        with pytest.raises(ConnectionRefusedError):
+            ask()
+    assert len(patience) == 3
+    assert None not in patience
 
 
 def test_a_wrong_password_is_not_answered(port: int) -> None:

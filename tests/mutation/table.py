@@ -27,7 +27,11 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     (r"infra/monitoring\.py: .*(MetricAlarm|Dashboard|TopicSubscription)\b", "likewise; guardrails.watched says what an alarm must have"),
     (r"infra/outputs\.py: of: (without|s\.web_port)|outputs\.py: of / (next|port)", "what a person is told after `pulumi up`"),
     (r"infra/settings\.py: (MACHINES|DATABASE_CLASSES|LOG_DAYS)\b", "what AWS offers"),
-    (r"gateway/forwarder\.py: Queue / _ask / default: ", "how long the Orthanc beside it may take to answer"),
+    (
+        r"gateway/forwarder\.py: Queue / (_ask / default|\w+ / (self\._ask|connection).*)(: \d+ -> |without seconds=)",
+        "how long the Orthanc beside it may take to answer",
+    ),
+    (r"gateway/forwarder\.py: .*log / seconds / round", "how exactly a log tells it"),
     (r"gateway/forwarder\.py: SEND_SECONDS: ", "a bound for what never ends by itself: far above what is bounded below it"),
     (
         _lines(
