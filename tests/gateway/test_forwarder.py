@@ -361,6 +361,15 @@ def test_an_object_that_is_there_is_not_taken_for_dropped_whatever_the_status(or
     assert forwarder.refused.keys() == {"kept"}
 
 
+def test_a_queue_in_trouble_does_not_say_that_an_object_is_gone(orthanc: Orthanc, queue: Queue) -> None:
+    orthanc.arrive("a")
+    orthanc.fails = lambda _method, _path: 503
+    with pytest.raises(Failed):
+        queue.has("a")
+    orthanc.fails = lambda _method, _path: 0
+    assert (queue.has("a"), queue.has("b")) == (True, False)
+
+
 def test_one_that_vanishes_while_its_batch_is_sent_holds_up_none_of_the_others(orthanc: Orthanc, forwarder: Forwarder) -> None:
     orthanc.arrive("a", "b")
     arrivals = forwarder.queue.arrivals
