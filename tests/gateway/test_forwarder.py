@@ -707,6 +707,7 @@ def test_a_watch_that_finds_no_queue_at_its_start_waits_a_minute_before_it_cries
     orthanc.fails = lambda _method, _path: -1
     watch = Watch(queue, forwarder, SAID, disk=tmp_path)
     assert watch.status.alarms() == {}
+    assert (watch.status.waiting, watch.status.size) == (0, 0)
     clock.now += 61
     watch.tick()
     assert watch.status.alarms().keys() == {"queue"}
