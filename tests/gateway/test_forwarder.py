@@ -455,6 +455,22 @@ def test_no_question_has_no_end(queue: Queue, monkeypatch: pytest.MonkeyPatch) -
     assert None not in patience
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"Message": "Error in the network protocol", "Details": "the association was refused"}', "the association was refused"),
+        (b'{"Message": "Error in the network protocol", "Details": ""}', "Error in the network protocol"),
+        (b'{"Message": "Error in the network protocol"}', "Error in the network protocol"),
+        (b'{"Status": 500}', "{'Status': 500}"),
+        (b"[500]", "[500]"),
+        (b"<html>", "<html>"),
+        (b"", "no reason given"),
+    ],
+)
+def test_the_reason_of_a_failure_is_the_closest_that_orthanc_tells(content: bytes, told: str) -> None:
+    assert program._reason(content) == told
+
+
 def test_a_wrong_password_is_not_answered(port: int) -> None:
     with pytest.raises(Failed) as refused:
         Queue("127.0.0.1", port, "guessed").size()
@@ -707,7 +723,9 @@ def test_a_watch_that_finds_no_queue_at_its_start_waits_a_minute_before_it_cries
     orthanc.fails = lambda _method, _path: -1
     watch = Watch(queue, forwarder, SAID, disk=tmp_path)
     assert watch.status.alarms() == {}
-    assert (watch.status.waiting, watch.status.size) == (0, 0)
+    status = watch.status
+    assert (status.waiting, status.size, status.bound, status.oldest) == (0, 0, 0, None)
+    assert (status.sent, status.last_sent, status.refused) == (0, 0, {})
     clock.now += 61
     watch.tick()
     assert watch.status.alarms().keys() == {"queue"}

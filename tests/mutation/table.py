@@ -78,6 +78,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"nginx\.conf\.j2: 'default (\"\"|0);' removed", "a map's own default is the empty text, which `if` takes for false too"),
     (r"nginx\.conf\.j2: '\"~\^(admin|0) .* -> '\"~(admin|0) ", "what is compared begins with one of three roles, or with 0 or 1"),
     (r"nginx\.conf\.j2: '(default|\"~\^0 .*|\"~\*\(_.*) 1;' -> .* 2000;'", "`if` takes whatever is neither nothing nor 0 for true"),
+    (r"gateway/forwarder\.py: Status / disk(_free)?: ", "what stands there until the first look, of which nobody is told"),
     (r"gateway/forwarder\.py: Queue / bound / .*get: 0 -> 1", "every Orthanc that a gateway runs tells its bound"),
     (r"gateway/gateway\.j2: ';;' removed", "the last alternative of a case needs none; without any other the script does not parse"),
     (r"gateway/gateway\.j2: 'tries=0' removed", "a shell's arithmetic takes a name that nobody set for 0"),
