@@ -527,6 +527,13 @@ def test_each_alarm_comes_alone_and_says_what_it_means(kind: str) -> None:
 
 def test_a_certificate_that_has_ended_is_called_so() -> None:
     assert Status(**{**WELL, "certificate_ends": STARTED - 1}).alarms() == {"certificate": "the certificate has ended: renew it"}
+    assert Status(**{**WELL, "certificate_ends": STARTED + 3600}).alarms() == {"certificate": "the certificate ends in 0 days: renew it"}
+
+
+def test_a_queue_that_nothing_is_known_of_is_not_full_and_nothing_waits_in_it() -> None:
+    status = Status(**{**WELL, "bound": 0, "oldest": None})
+    assert (status.percent, status.alarms()) == (0, {})
+    assert "\northanc_gateway_waiting_oldest_seconds 0\n" in status.metrics()
 
 
 def test_all_alarms_together_stand_in_what_people_read() -> None:

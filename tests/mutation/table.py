@@ -79,6 +79,8 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"nginx\.conf\.j2: '\"~\^(admin|0) .* -> '\"~(admin|0) ", "what is compared begins with one of three roles, or with 0 or 1"),
     (r"nginx\.conf\.j2: '(default|\"~\^0 .*|\"~\*\(_.*) 1;' -> .* 2000;'", "`if` takes whatever is neither nothing nor 0 for true"),
     (r"gateway/forwarder\.py: Status / disk(_free)?: ", "what stands there until the first look, of which nobody is told"),
+    (r"gateway/forwarder\.py: Forwarder / \w+ / self\._cursor: 0 -> 1", "Orthanc's first change is a patient's, and no object's"),
+    (r"gateway/forwarder\.py: Forwarder / __init__ / .*without since=", "nobody is told since when a server answers"),
     (r"gateway/forwarder\.py: Queue / bound / .*get: 0 -> 1", "every Orthanc that a gateway runs tells its bound"),
     (r"gateway/gateway\.j2: ';;' removed", "the last alternative of a case needs none; without any other the script does not parse"),
     (r"gateway/gateway\.j2: 'tries=0' removed", "a shell's arithmetic takes a name that nobody set for 0"),
