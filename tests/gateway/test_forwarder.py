@@ -329,6 +329,17 @@ def test_a_change_that_appears_late_under_a_lower_number_is_found(orthanc: Ortha
     assert orthanc.objects == {}
 
 
+def test_a_late_change_is_found_while_all_that_waits_is_refused(orthanc: Orthanc, forwarder: Forwarder) -> None:
+    orthanc.changes += 400
+    orthanc.arrive("bad")
+    orthanc.unwanted = {"bad"}
+    for _ in range(3):
+        forwarder.step()
+    orthanc.arrive("slow", change=1)
+    forwarder.step()
+    assert orthanc.received == ["slow"]
+
+
 def test_what_somebody_dropped_vanishes_from_what_is_refused(orthanc: Orthanc, forwarder: Forwarder, clock: Clock) -> None:
     orthanc.arrive("bad", "worse")
     orthanc.unwanted = {"bad", "worse"}
@@ -556,6 +567,14 @@ def test_what_people_read_says_how_it_stands() -> None:
     quiet = Status(**{**WELL, "contact": Contact(reached=False, since=STARTED - 7200, why="no route"), "oldest": None}).lines()
     assert "server       ORTHANC at 192.0.2.10:11112: not reached for 2 hours: no route" in quiet
     assert "forwarded    0 since the start, the last one never since the start" in quiet
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(119.4, "119 s"), (120, "2 minutes"), (7199, "119 minutes"), (7200, "2 hours"), (2 * 86400 - 1, "47 hours"), (2 * 86400, "2 days")],
+)
+def test_a_time_is_told_in_the_largest_unit_of_which_there_are_two(seconds: float, said: str) -> None:
+    assert program._span(seconds) == said
 
 
 def test_metrics_are_numbers_that_prometheus_reads() -> None:
