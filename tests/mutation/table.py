@@ -33,6 +33,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     ),
     (r"gateway/forwarder\.py: .*log / seconds / round", "how exactly a log tells it"),
     (r"gateway/forwarder\.py: Queue / waiting / default: ", "how many are asked for at once"),
+    (r"gateway/forwarder\.py: Forwarder / step / max: \d", "how often it looks"),
     (r"gateway/forwarder\.py: SEND_SECONDS: ", "a bound for what never ends by itself: far above what is bounded below it"),
     (
         _lines(
