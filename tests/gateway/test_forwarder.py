@@ -660,6 +660,9 @@ def test_the_watch_sees_what_waits(orthanc: Orthanc, watch: Watch) -> None:
     assert status.oldest == ARRIVED - 600
     assert status.disk > status.disk_free > 0
     assert json.loads(status.json())["queue"] is True
+    watch.forwarder.step()
+    watch.tick()
+    assert (watch.status.sent, watch.status.last_sent) == (2, STARTED)
 
 
 def test_alarms_are_posted_when_they_come_change_and_go(orthanc: Orthanc, posting: Watch, clock: Clock, pager: Pager) -> None:
