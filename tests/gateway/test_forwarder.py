@@ -663,6 +663,7 @@ def test_the_watch_sees_what_waits(orthanc: Orthanc, watch: Watch) -> None:
     watch.forwarder.step()
     watch.tick()
     assert (watch.status.sent, watch.status.last_sent) == (2, STARTED)
+    assert orthanc.calls.count(("GET", "/system")) == 1, "what does not change is asked for once"
 
 
 def test_alarms_are_posted_when_they_come_change_and_go(orthanc: Orthanc, posting: Watch, clock: Clock, pager: Pager) -> None:
