@@ -577,6 +577,13 @@ def test_a_time_is_told_in_the_largest_unit_of_which_there_are_two(seconds: floa
     assert program._span(seconds) == said
 
 
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (10**6, "1 MB"), (999 * 10**6, "999 MB"), (15 * 10**8, "1.5 GB")]
+)
+def test_a_size_is_told_in_the_largest_unit(size: float, said: str) -> None:
+    assert program._size(size) == said
+
+
 def test_metrics_are_numbers_that_prometheus_reads() -> None:
     text = Status(**{**WELL, **ILL["late"][0], "sent": 7}).metrics()
     values = {name: float(value) for name, value in (line.split(" ") for line in text.splitlines())}

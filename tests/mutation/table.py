@@ -32,7 +32,10 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
         "how long the Orthanc beside it may take to answer",
     ),
     (r"gateway/forwarder\.py: .*log / seconds / round", "how exactly a log tells it"),
-    (r"gateway/forwarder\.py: Queue / waiting / default: ", "how many are asked for at once"),
+    (
+        r"gateway/forwarder\.py: (Queue / waiting / default|.*self\.queue\.waiting: without page=|.*/ page): ?",
+        "how many are asked for at once",
+    ),
     (r"gateway/forwarder\.py: Forwarder / step / max: \d", "how often it looks"),
     (r"gateway/forwarder\.py: SEND_SECONDS: ", "a bound for what never ends by itself: far above what is bounded below it"),
     (
