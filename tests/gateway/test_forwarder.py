@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from config_templates.gateway import ORTHANC_HTTP_PORT
 from config_templates.gateway import forwarder as program
 from config_templates.gateway.forwarder import (
     BATCH,
@@ -482,6 +483,13 @@ def test_the_reason_of_a_failure_is_the_closest_that_orthanc_tells(content: byte
     assert program._reason(content) == told
 
 
+def test_the_queue_is_where_its_configuration_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "HOME", tmp_path)
+    (tmp_path / "password").write_text("secret\n")
+    queue = program._queue()
+    assert (queue.host, queue.port, queue.login) == ("orthanc", ORTHANC_HTTP_PORT, Queue("", 0, "secret").login)
+
+
 def test_a_wrong_password_is_not_answered(port: int) -> None:
     with pytest.raises(Failed) as refused:
         Queue("127.0.0.1", port, "guessed").size()
@@ -752,6 +760,22 @@ def test_while_the_queue_does_not_answer_what_waited_still_waits(orthanc: Orthan
     posting.tick()
     assert posting.status.alarms().keys() == {"late"}
     assert posting.status.bound == 5 * 1024 * 1024, "it came back with another"
+
+
+@pytest.mark.parametrize("trouble", ["an error", "no JSON"])
+def test_a_queue_that_answers_nonsense_is_one_that_does_not_answer(
+    orthanc: Orthanc, watch: Watch, clock: Clock, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    orthanc.arrive("a")
+    watch.tick()
+    clock.now += 61
+    if trouble == "an error":
+        orthanc.fails = lambda _method, _path: 500
+    else:
+        monkeypatch.setattr(orthanc, "call", lambda *_: (200, b"<html>"))
+    watch.tick()
+    assert "queue" in watch.status.alarms()
+    assert watch.status.waiting == 1
 
 
 def test_a_watch_that_finds_no_queue_at_its_start_waits_a_minute_before_it_cries(
