@@ -35,7 +35,7 @@ from config_templates.gateway.forwarder import (
     Watch,
 )
 from tests.gateway.pretended import PASSWORD, STARTED, Clock, Orthanc, listening, running, serving
-from tests.service.stack import eventually
+from tests.service.stack import eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ARRIVED = STARTED  # 2027-01-15 08:00:00 UTC
@@ -713,6 +713,11 @@ def test_an_alarm_that_stays_is_said_again_after_six_hours(orthanc: Orthanc, pos
     posting.tick()
     assert len(pager.heard) == 2
     assert pager.heard[1] == "gateway CT1: the oldest object has waited 7 hours"
+    orthanc.objects.clear()
+    posting.tick()
+    clock.now += 7 * 3600
+    posting.tick()
+    assert pager.heard[2:] == ["gateway CT1: all is well again"], "and nothing more, while nothing is wrong"
 
 
 @pytest.mark.parametrize("answer", [500, 302, 0])
@@ -1003,15 +1008,18 @@ sys.exit(f.main(["run"]))
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=buffered)
 
 
-def test_it_runs_and_sends_what_comes(orthanc: Orthanc, port: int, tmp_path: Path) -> None:
+def test_it_runs_and_sends_what_comes(orthanc: Orthanc, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     orthanc.arrive("a")
-    process = _run_with(tmp_path, port, "")
+    page = free_port()
+    process = _run_with(tmp_path, port, f"f.PORT = {page}")
     try:
         eventually("the first is sent", lambda: orthanc.received == ["a"], 30)
         orthanc.arrive("b")
         eventually("the second is sent", lambda: orthanc.received == ["a", "b"], 30)
         eventually("both are forgotten", lambda: not orthanc.objects, 30)
         assert process.poll() is None
+        monkeypatch.setattr(program, "PORT", page)
+        assert program._asked("/health")[0] in {200, 503}, "its page is served"
         assert process.stdout is not None
         assert select.select([process.stdout], [], [], 10)[0], "docker logs shows a line when it is written"
     finally:
