@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import urllib.request
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -733,6 +734,20 @@ def test_an_alarm_that_could_not_be_posted_is_posted_later_and_the_log_says_so_o
     posting.tick()
     posting.tick()
     assert len(pager.heard) == 1
+
+
+def test_whoever_takes_alarms_and_never_answers_is_given_up(orthanc: Orthanc, posting: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    patience: list[float | None] = []
+
+    def never(_opener: object, _request: object, timeout: float | None = None) -> NoReturn:
+        patience.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", never)
+    orthanc.arrive("a", at="20270115T070000")
+    posting.tick()
+    assert len(patience) == 1
+    assert None not in patience
 
 
 def test_without_an_address_alarms_stand_in_the_log(orthanc: Orthanc, watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:

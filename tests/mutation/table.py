@@ -37,6 +37,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
         "how many are asked for at once",
     ),
     (r"gateway/forwarder\.py: Forwarder / step / max: \d", "how often it looks"),
+    (r"gateway/forwarder\.py: Watch / _post / .*timeout: \d", "how long whoever takes alarms may take"),
     (r"gateway/forwarder\.py: SEND_SECONDS: ", "a bound for what never ends by itself: far above what is bounded below it"),
     (
         _lines(
@@ -86,6 +87,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"gateway/forwarder\.py: Forwarder / \w+ / self\._cursor: 0 -> 1", "Orthanc's first change is a patient's, and no object's"),
     (r"gateway/forwarder\.py: Forwarder / __init__ / .*without since=", "nobody is told since when a server answers"),
     (r"gateway/forwarder\.py: Queue / bound / .*get: 0 -> 1", "every Orthanc that a gateway runs tells its bound"),
+    (r"gateway/forwarder\.py: run / threading\.Thread.*daemon", "the main thread never ends, and _dead ends the process"),
     (r"gateway/gateway\.j2: ';;' removed", "the last alternative of a case needs none; without any other the script does not parse"),
     (r"gateway/gateway\.j2: 'tries=0' removed", "a shell's arithmetic takes a name that nobody set for 0"),
     (r"probe\.py: call / connection / _Orthanc: without timeout", "_Orthanc.connect sets it; said for readers of the standard library"),
