@@ -59,7 +59,7 @@ def without_tls(files: Files) -> Files:
 
 
 def as_the_original(files: Files) -> Files:
-    """TLS ends at nginx, nobody looks at PostgreSQL's certificate, which compresses by its default, and Orthanc has no TCP_NODELAY."""
+    """TLS ends at nginx, Orthanc has no TCP_NODELAY, PostgreSQL compresses as by default, and nobody looks at its certificate."""
     nginx = _changed(files["nginx/nginx.conf"], r"(?m)^ *proxy_ssl(_\w+)? [^;]*;\n", "")
     return {
         **_orthanc_in_clear(files, sslmode="require"),

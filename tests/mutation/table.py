@@ -88,6 +88,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"gateway/forwarder\.py: Forwarder / __init__ / .*without since=", "nobody is told since when a server answers"),
     (r"gateway/forwarder\.py: Queue / bound / .*get: 0 -> 1", "every Orthanc that a gateway runs tells its bound"),
     (r"gateway/forwarder\.py: run / threading\.Thread.*daemon", "the main thread never ends, and _dead ends the process"),
+    (r"Forwarder / _send_one: without and failed\.status == 404", "saves a question: what is gone is pruned later in any case"),
     (r"gateway/gateway\.j2: ';;' removed", "the last alternative of a case needs none; without any other the script does not parse"),
     (r"gateway/gateway\.j2: 'tries=0' removed", "a shell's arithmetic takes a name that nobody set for 0"),
     (r"probe\.py: call / connection / _Orthanc: without timeout", "_Orthanc.connect sets it; said for readers of the standard library"),
