@@ -19,6 +19,8 @@ _GB = 1024**3
 _PERIOD = 300
 # What RDS emits about a PostgreSQL that runs towards transaction id wraparound, which stops it at 2^31 (about 2.1e9).
 _TRANSACTION_IDS = 1_000_000_000
+# What Orthanc logs when the index did not take an image whose pixels it has stored, and now removes (ServerContext.cpp).
+CANCELLED = '"cancelling and deleting the attachments"'
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
             threshold=_TRANSACTION_IDS,
             periods=1,
         ),
+        cancelled(stack),
         Alarm(
             name="host-replaced",
             metric="GroupPendingInstances",
@@ -154,6 +157,23 @@ def silence(stack: Stack, aet: str, minutes: int) -> Alarm:
         periods=minutes * 60 // _PERIOD,
         missing="breaching",
         todo=f"Nothing was heard of {aet} for {minutes} minutes. If it is a site gateway: is its computer on, and the line up?",
+    )
+
+
+def cancelled(stack: Stack) -> Alarm:
+    """A database that fails amid a commit may keep an image's index, though Orthanc, not told so, removes the pixels (docs/trust.md)."""
+    return Alarm(
+        name="store-cancelled",
+        metric=f"{stack.label}-cancelled",
+        namespace=f"{METRICS}/Images",
+        dimensions={},
+        statistic="Sum",
+        comparison="GreaterThanOrEqualToThreshold",
+        threshold=1,
+        periods=1,
+        missing="notBreaching",
+        todo="The database failed while an image was stored, and may have kept it without its pixels: sent again, it would be acknowledged "
+        "and lost. Look for such images today, while the modality still has them, and delete them here.",
     )
 
 
@@ -215,17 +235,20 @@ class Monitoring(pulumi.ComponentResource):
             )
             for what in ("containers", "host")
         }
-        for modality in settings.modalities:
-            if modality.silent_minutes:
-                alarm = silence(stack, modality.aet, modality.silent_minutes)
-                cloudwatch.LogMetricFilter(
-                    f"{name}-heard-{modality.aet}",
-                    name=f"{stack.label}-heard-{modality.aet}",
-                    log_group_name=groups["containers"].name,
-                    pattern=heard(modality.aet),
-                    metric_transformation={"namespace": alarm.namespace, "name": alarm.metric, "value": "1"},
-                    opts=child,
-                )
+        counted = {"cancelled": (CANCELLED, cancelled(stack))} | {
+            f"heard-{modality.aet}": (heard(modality.aet), silence(stack, modality.aet, modality.silent_minutes))
+            for modality in settings.modalities
+            if modality.silent_minutes
+        }
+        for what, (pattern, alarm) in counted.items():
+            cloudwatch.LogMetricFilter(
+                f"{name}-{what}",
+                name=f"{stack.label}-{what}",
+                log_group_name=groups["containers"].name,
+                pattern=pattern,
+                metric_transformation={"namespace": alarm.namespace, "name": alarm.metric, "value": "1"},
+                opts=child,
+            )
         topic = sns.Topic(f"{name}-topic", kms_master_key_id=args.kms_key_arn, tags=stack.tags("alarms"), opts=child)
         sns.TopicPolicy(
             f"{name}-topic",

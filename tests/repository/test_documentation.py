@@ -400,7 +400,11 @@ PROOFS: Mapping[str, tuple[str, str]] = {
     rf"(?!{SNAPSHOTS})aws (autoscaling|cloudwatch|ec2|kms|logs|rds|s3api|secretsmanager|ssm|sts) .*": AWS_FORM,
     SNAPSHOTS: (RUN, "tests/engine/test_snapshots.py"),
     r"curl -sO https://truststore\.pki\.rds\.amazonaws\.com/.*": (UNPROVED, "not reachable where this is tested"),
-    r'psql "\$DATABASE" .*': (UNPROVED, "through a session into a real account's network"),
+    r'psql "\$DATABASE" -c (?!.select image).*': (UNPROVED, "through a session into a real account's network"),
+    r'psql "\$DATABASE" -c .select image.*|curl --cacert authority\.pem .*--request DELETE.*': (
+        RUN,
+        "tests/service/test_database.py::test_an_image_that_lost_its_pixels_to_a_failed_commit_is_found_and_healed",
+    ),
     # -- others' programs
     r"orthanc-host (status|revoke-now( AET)?|rollback --hold REASON)": (RUN, "tests/host/test_service.py::operate"),
     r"orthanc-host converge": (ALIKE, "tests/host/test_service.py::two_at_once"),

@@ -19,6 +19,7 @@ from pathlib import Path
 from config_templates import Limits, places
 from laptop import certificates, demo
 from laptop.certificates import Pair, Profile
+from laptop.database import sql
 from laptop.docker import compose, container_id, docker
 from laptop.images import obtain
 from laptop.peer import Peer
@@ -111,10 +112,8 @@ class Stack:
         form = f'{{{{(index .NetworkSettings.Networks "orthanc-test_{network}").IPAddress}}}}'
         return docker("inspect", "--format", form, container_id(self.home, service)).strip()
 
-    def sql(self, statement: str) -> None:
-        """Run it as the superuser; on standard input, because it may hold a password."""
-        command = ("exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", "psql", "--username", "postgres")
-        compose(self.home, *command, stdin=statement)
+    def sql(self, statements: str) -> str:
+        return sql(self.home, statements)
 
     def log(self, service: str) -> str:
         return compose(self.home, "logs", "--no-color", "--no-log-prefix", service)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
 from config_templates import places
+from infra.monitoring import CANCELLED
 from laptop import certificates, study
 from laptop.certificates import Pair
 from laptop.docker import compose, container_id, docker
 from laptop.site import place
 from laptop.tell import Trouble
 from tests.service.stack import Stack, dcmtk, eventually
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/alarms.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +140,53 @@ def test_every_image_acknowledged_around_a_restart_of_the_database_is_there(stac
     assert not sender.is_alive()
     for uid, pixels in acknowledged.items():
         assert stored_pixels(stack, uid) == pixels
+
+
+# A commit waits for a standby that never comes, and keeps what it has written when its session is ended meanwhile: PostgreSQL's own
+# way to lose nothing but the answer. Only commits of the index wait.
+COMMITS_ARE_NOT_ANSWERED = """
+    CREATE FUNCTION wait_for_nobody() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN PERFORM set_config('synchronous_commit', 'on', true); RETURN NULL; END $$;
+    CREATE TRIGGER wait_for_nobody AFTER INSERT ON attachedfiles EXECUTE FUNCTION wait_for_nobody();
+    ALTER SYSTEM SET synchronous_commit = local;
+    ALTER SYSTEM SET synchronous_standby_names = 'nobody';
+    SELECT pg_reload_conf();
+"""
+THEY_ARE = """
+    ALTER SYSTEM RESET synchronous_standby_names;
+    ALTER SYSTEM RESET synchronous_commit;
+    SELECT pg_reload_conf();
+    DROP FUNCTION wait_for_nobody CASCADE;
+"""
+WAITING = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+def test_an_image_that_lost_its_pixels_to_a_failed_commit_is_found_and_healed(stack: Stack) -> None:
+    """docs/alarms.md, store-cancelled: the line of the log that is watched, and what its commands do."""
+    (image,) = study.series(slices=1, seed="not answered")
+    (find,) = re.findall(r"""(?s)psql "\$DATABASE" -c '(select image.*?)'""", PAGE)
+    (delete,) = re.findall(r'--request DELETE "\$\(pulumi [^)]*\)(\S+)"', PAGE)
+    assert stack.sql(find) == ""
+    stack.sql(COMMITS_ARE_NOT_ANSWERED)
+    try:
+        with stack.logs_line("orthanc", CANCELLED.strip('"'), seconds=90), ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(stack.peer("CT1").store, [image])
+            eventually("the index waits for its commit", lambda: stack.sql(f"SELECT 1 {WAITING}") == "1")
+            stack.sql(f"SELECT pg_terminate_backend(pid) {WAITING}")
+            assert sending.exception() is not None, "it is not acknowledged"
+    finally:
+        stack.sql(THEY_ARE)
+    stack.peer("CT1").store([image])  # acknowledged, and not there
+    identifier = stack.stored(image.SOPInstanceUID)
+    assert stack.web(f"/instances/{identifier}/file").status == HTTPStatus.NOT_FOUND
+
+    found, study_found = stack.sql(find).split("|")
+    assert found == identifier
+    assert image.StudyInstanceUID in stack.web(f"/studies/{study_found}").body.decode()
+    assert stack.web("/" + delete.replace("IMAGE", found), method="DELETE").status == 200
+    stack.peer("CT1").store([image])
+    assert stored_pixels(stack, image.SOPInstanceUID) == hashlib.sha256(image.PixelData).hexdigest()
+    assert stack.sql(find) == ""
 
 
 def test_a_rotated_password_needs_no_restart(stack: Stack) -> None:

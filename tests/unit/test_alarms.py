@@ -49,7 +49,7 @@ def test_a_section_says_what_it_means_by_which_metric_and_what_to_run(name: str)
     section = SECTIONS[name]
     assert section.strip().startswith("**Means** ")
     assert "\n**Do** " in section
-    metric = ALARMS[name].metric.replace("test-GW1", "STACK-AET")
+    metric = ALARMS[name].metric.replace("orthanc-test", "orthanc-STACK").replace("GW1", "AET")
     assert f"`{metric}`" in section or f"(`{metric} " in section or f"`{metric}` " in section
     assert re.search(r"(?m)^```sh\n.+", section)
 
