@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from laptop import preflight, tell
+from laptop.database import INSIDE, sql
 from laptop.demo import DEMO_AET, planned
 from laptop.docker import check_engine, compose, exchange, running
 from laptop.images import Images, obtain
@@ -20,8 +21,6 @@ from laptop.running import converge, down
 from laptop.site import Site, place
 from laptop.tell import Trouble
 
-# As PostgreSQL's superuser, who is asked for a password too.
-_INSIDE: Final = ("exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres")
 _DUMP: Final = ("pg_dump", "--username", "postgres", "--format", "custom", "--compress", "lz4", "--large-objects", "orthanc")
 _READ: Final = ("pg_restore", "--file", "/dev/null")
 # All or nothing. As Orthanc's role, to whom all of it belongs: giving each of a million large objects away, one by one, would need
@@ -59,7 +58,7 @@ def restore(home: Path, file: Path, *, dicom_port: int | None, web_port: int | N
             _check_empty(site)  # what came until then was acknowledged
             tell.step(f"{file}, {os.fstat(backup.fileno()).st_size / 1e6:,.1f} MB")
             # What an Orthanc that held nothing has made; without one it is nothing.
-            _run(site, "psql", "--no-psqlrc", "--quiet", "--username", "postgres", "--command", "DROP OWNED BY orthanc", "orthanc")
+            sql(site.home, "DROP OWNED BY orthanc")
             _run(site, *_RESTORE, source=backup)
             _run(site, *_ANALYZE)
     tell.step("Orthanc and nginx")
@@ -106,12 +105,11 @@ def _check_empty(site: Site) -> None:
 
 def _held(site: Site) -> int:
     """Large objects: the images, and a few notes of Orthanc's on some. They can be counted before Orthanc has made its tables, too."""
-    count = ("psql", "--no-psqlrc", "--tuples-only", "--no-align", "--username", "postgres", "--dbname", "orthanc", "--command")
-    return int(compose(site.home, *_INSIDE, *count, "SELECT count(*) FROM pg_largeobject_metadata"))
+    return int(sql(site.home, "SELECT count(*) FROM pg_largeobject_metadata"))
 
 
 def _run(site: Site, *command: str, source: BinaryIO | None = None, sink: BinaryIO | None = None) -> None:
-    exchange(site.home, *_INSIDE, *command, source=source, sink=sink, what=command[0])
+    exchange(site.home, *INSIDE, *command, source=source, sink=sink, what=command[0])
 
 
 # -- the file --------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from http.client import HTTPSConnection
 from pathlib import Path
 
 from laptop import preflight, study, tell
+from laptop.database import sql
 from laptop.docker import check_engine, compose
 from laptop.images import forget_standins, obtain
 from laptop.peer import Peer
@@ -60,9 +61,7 @@ def run(home: Path, *, dicom_port: int | None, web_port: int | None) -> None:
     _check_web(site)
 
     tell.step("Where it lies: in PostgreSQL, index and pixels")
-    psql = ("psql", "--no-psqlrc", "--username", "postgres", "--dbname", "orthanc", "--expanded", "--command", _WHERE_IT_LIES)
-    shown = compose(home, "exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", *psql)
-    for line in shown.strip().splitlines()[1:]:
+    for line in sql(home, _WHERE_IT_LIES, "--expanded", "--pset", "format=aligned").splitlines():
         tell.detail(line)
 
     _what_next(site, time.monotonic() - started)

@@ -14,7 +14,8 @@ import pydicom
 from pydicom.data import get_testdata_file
 
 from laptop import demo, study
-from laptop.docker import compose, docker
+from laptop.database import sql
+from laptop.docker import docker
 from operations.archive.folder import examine
 from operations.archive.sender import Sender
 from operations.archive.web import Web
@@ -32,7 +33,7 @@ def begin(clone: Clone) -> None:
     """The demo, with objects in several transfer syntaxes, and as many large objects as a middling archive has."""
     assert clone.run("demo").code == 0
     send(clone, *COMPRESSED)
-    assert sql(clone, f"SET ROLE orthanc; SELECT count(lo_from_bytea(0, 'x')) FROM generate_series(1, {MANY})") == str(MANY)  # noqa: S608
+    assert sql(clone.home, f"SET ROLE orthanc; SELECT count(lo_from_bytea(0, 'x')) FROM generate_series(1, {MANY})") == str(MANY)  # noqa: S608
 
 
 def send(clone: Clone, *samples: str) -> None:
@@ -45,11 +46,6 @@ def send(clone: Clone, *samples: str) -> None:
         header = examine(path)
         sender.send(path, os.stat(path).st_size, header, {header})  # noqa: PTH116
     sender.close()
-
-
-def sql(clone: Clone, statement: str) -> str:
-    command = ("exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres", "psql", "--username", "postgres", "-Atq")
-    return compose(clone.home, *command, "--dbname", "orthanc", stdin=statement).strip()
 
 
 def held(clone: Clone) -> Mapping[str, tuple[str, str, str]]:
@@ -102,11 +98,11 @@ def test_every_image_comes_back_as_it_was_into_a_service_with_new_keys(clone: Cl
     said = clone.run("restore", str(file))
     assert (said.code, said.err) == (0, ""), said.err
     assert held(clone) == before
-    assert int(sql(clone, "SELECT count(*) FROM pg_largeobject_metadata")) >= len(before) + MANY
+    assert int(sql(clone.home, "SELECT count(*) FROM pg_largeobject_metadata")) >= len(before) + MANY
     assert secrets.isdisjoint(secrets_of(clone))
-    assert sql(clone, "SELECT DISTINCT lomowner::regrole FROM pg_largeobject_metadata") == "orthanc"
+    assert sql(clone.home, "SELECT DISTINCT lomowner::regrole FROM pg_largeobject_metadata") == "orthanc"
     owners = "SELECT DISTINCT relowner::regrole FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public'"
-    assert sql(clone, owners) == "orthanc"
+    assert sql(clone.home, owners) == "orthanc"
 
     target = of_demo(clone.home)
     assert target.modality is not None

@@ -20,7 +20,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 
 from config_templates import places, render
 from laptop import study
-from laptop.docker import attempt, container_id, docker
+from laptop.docker import container_id, docker
 from laptop.site import container_accounts
 from laptop.tell import Trouble
 from tests.service.stack import SERVICES, Stack
@@ -159,10 +159,10 @@ def after_good_and_bad_requests(stack: Stack) -> Stack:
         stack.web("/dicom-web/studies", method="POST", body=edge, headers=kind)
     stack.web("/instances", method="POST", body=b"", headers={"Referer": f"https://x/?{query}", "User-Agent": NAME})
     # Statements that fail, as Orthanc's could: in themselves, and because a row is there already.
-    login = ["compose", "--file", str(stack.home / "compose.yaml"), "exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass"]
     insert = f"INSERT INTO t VALUES ('{NAME}');"  # noqa: S608 - our own words
     for statement in (f"SELECT 1/0 WHERE '{NAME}' <> '{IDENTIFIER}{BIRTH}'", f"CREATE TEMP TABLE t (x text UNIQUE); {insert} {insert}"):
-        assert attempt(*login, "postgres", "psql", "-U", "postgres", "-c", statement).returncode != 0
+        with pytest.raises(Trouble):
+            stack.sql(statement)
     identifier = stack.stored(patient.SOPInstanceUID)
     stack.web(
         f"/instances/{identifier}/modify", method="POST", body=json.dumps({"Replace": {"PatientName": NAME, "StudyDate": BIRTH * 40}})
