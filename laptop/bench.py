@@ -27,8 +27,9 @@ from typing import Final
 from laptop import bench_clients, bench_images, tell
 from laptop.bench_clients import Target
 from laptop.bench_images import Batch
-from laptop.bench_table import Findings, Memory, Round, Row, cramped, missed, report
+from laptop.bench_table import SLICES_OF_A_STUDY, Findings, Memory, Round, Row, cramped, missed, report
 from laptop.bench_variants import THIS, VARIANTS, Files, Variant
+from laptop.database import sql
 from laptop.docker import attempt, check_engine, compose, container_id, docker, killed_for_memory
 from laptop.images import Images, obtain
 from laptop.peer import Peer
@@ -40,8 +41,8 @@ HOME: Final = Path(__file__).resolve().parent.parent / ".bench"
 # In every order once: what one leaves to be written to the disk falls on the next.
 ORDERS: Final = tuple(permutations(VARIANTS))
 ROWS: Final[Sequence[Row]] = (
-    # The row that the last line tells of: many short turns, because what else a machine does comes and goes within seconds.
-    Row(what="C-STORE", kind="CT", associations=1, images=100, turns=4),
+    # The row that the last line tells of, a study a turn: many turns, because what else a machine does comes and goes within seconds.
+    Row(what="C-STORE", kind="CT", associations=1, images=SLICES_OF_A_STUDY, turns=4),
     Row(what="C-STORE", kind="CT", associations=1, images=60, prompt=False),
     Row(what="C-STORE", kind="CT", associations=4, images=40),
     Row(what="C-STORE", kind="CT", associations=4, images=30, prompt=False),
@@ -49,9 +50,9 @@ ROWS: Final[Sequence[Row]] = (
     Row(what="C-STORE", kind="CR", associations=1, images=4, prompt=False),
     Row(what="C-STORE", kind="CR", associations=4, images=2),
     Row(what="C-STORE", kind="CR", associations=4, images=2, prompt=False),
-    # Series of the first row: bigger ones have pushed them out of Orthanc's cache of 128 MB since.
-    Row(what="C-GET", kind="CT", associations=1, images=100),
-    Row(what="WADO", kind="CT", associations=1, images=100),
+    # Series of the first row: later ones have pushed them out of Orthanc's cache of 128 MB.
+    Row(what="C-GET", kind="CT", associations=1, images=SLICES_OF_A_STUDY),
+    Row(what="WADO", kind="CT", associations=1, images=SLICES_OF_A_STUDY),
 )
 # One association: several are refused now and then by an old PostgreSQL plugin, which knows serializable transactions alone.
 SMALL: Final = Row(what="C-STORE", kind="small", associations=1, images=10000)
@@ -89,10 +90,8 @@ class _Running:
         finally:
             docker("pause", *self.containers)
 
-    def sql(self, query: str) -> str:
-        command = ("exec", "-T", "--env", "PGPASSFILE=/etc/database/superuser.pgpass", "postgres")
-        psql = ("psql", "--no-psqlrc", "--username", "postgres", "--dbname", "orthanc", "-At", "--command", query)
-        return compose(self.home, *command, *psql)
+    def sql(self, statement: str) -> str:
+        return sql(self.home, statement)
 
     def tidy(self) -> None:
         """What PostgreSQL would do by itself now and then, at a moment that is not measured (bench_variants.on_the_bench)."""

@@ -40,7 +40,7 @@ def test_the_report_has_a_line_for_every_row_and_ends_with_the_verdict() -> None
         assert f"| {row.associations * row.images / 2:.1f} | 90 % (70 % to 95 %) | 4.0 (3.5 to 5.0) |" in line
     assert lines[-1] == "ingest: 4.0 times the original, 90 % of no TLS"
     said = "\n".join(lines)
-    assert "900 an hour by one association" in said  # 50 images a second, 200 in a study
+    assert "1800 an hour by one association" in said  # one in 2 s
     assert "1 TB in CT images, by four associations: 0.3 days" in said  # 80 a second, 524,288 bytes each
     assert "a stored GB takes 1.23 GB in PostgreSQL, and writes 1.50 GB of its log" in said
     assert "orthanc 301 MB, nginx 20 MB" in said
