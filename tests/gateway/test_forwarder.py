@@ -721,7 +721,10 @@ def test_an_alarm_that_stays_is_said_again_after_six_hours(orthanc: Orthanc, pos
     assert pager.heard[2:] == ["gateway CT1: all is well again"], "and nothing more, while nothing is wrong"
 
 
-@pytest.mark.parametrize("answer", [500, 302, 0])
+NOT_POSTED = {500: "500", 302: "302", 0: "BadStatusLine"}
+
+
+@pytest.mark.parametrize("answer", NOT_POSTED)
 def test_an_alarm_that_could_not_be_posted_is_posted_later_and_the_log_says_so_once(
     orthanc: Orthanc, posting: Watch, pager: Pager, capsys: pytest.CaptureFixture[str], answer: int
 ) -> None:
@@ -729,7 +732,9 @@ def test_an_alarm_that_could_not_be_posted_is_posted_later_and_the_log_says_so_o
     pager.answer = answer
     for _ in range(3):
         posting.tick()
-    assert [line["what"] for line in logged(capsys)] == ["alarm", "alarm not posted"]
+    lines = logged(capsys)
+    assert [line["what"] for line in lines] == ["alarm", "alarm not posted"]
+    assert NOT_POSTED[answer] in str(lines[1]["why"])
     pager.answer = 200
     posting.tick()
     posting.tick()
@@ -846,8 +851,10 @@ def ask(path: str) -> tuple[int, str, str]:
     connection = http.client.HTTPConnection("127.0.0.1", program.PORT, timeout=8)
     connection.request("GET", path)
     answer = connection.getresponse()
+    length = answer.length
     text = answer.read().decode()
     connection.close()
+    assert length == len(text.encode()), "whoever reads half of it notices"
     return answer.status, answer.headers["Content-Type"], text
 
 

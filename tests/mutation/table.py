@@ -33,7 +33,7 @@ NO_MATTER: Final[Sequence[tuple[str, str]]] = (
     ),
     (r"gateway/forwarder\.py: .*log / seconds / round", "how exactly a log tells it"),
     (
-        r"gateway/forwarder\.py: (Queue / waiting / default|.*self\.queue\.waiting: without page=|.*/ page): ?",
+        r"gateway/forwarder\.py: (Queue / waiting / default: |.*self\.queue\.waiting: without page=|.*/ page: )",
         "how many are asked for at once",
     ),
     (r"gateway/forwarder\.py: Forwarder / step / max: \d", "how often it looks"),
@@ -87,6 +87,8 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"gateway/forwarder\.py: Forwarder / \w+ / self\._cursor: 0 -> 1", "Orthanc's first change is a patient's, and no object's"),
     (r"gateway/forwarder\.py: Forwarder / __init__ / .*without since=", "nobody is told since when a server answers"),
     (r"gateway/forwarder\.py: Queue / bound / .*get: 0 -> 1", "every Orthanc that a gateway runs tells its bound"),
+    (r"gateway/forwarder\.py: run / _for_ever: 0 -> 1", "how soon the next batch goes"),
+    (r"gateway/forwarder\.py: run: 0 -> 1", "it never ends"),
     (r"gateway/forwarder\.py: run / threading\.Thread.*daemon", "the main thread never ends, and _dead ends the process"),
     (r"Forwarder / _send_one: without and failed\.status == 404", "saves a question: what is gone is pruned later in any case"),
     (r"gateway/gateway\.j2: ';;' removed", "the last alternative of a case needs none; without any other the script does not parse"),
