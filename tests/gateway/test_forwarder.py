@@ -477,6 +477,7 @@ def test_no_question_has_no_end(queue: Queue, monkeypatch: pytest.MonkeyPatch) -
         (b'{"Status": 500}', "{'Status': 500}"),
         (b"[500]", "[500]"),
         (b"<html>", "<html>"),
+        (b"\xff", "\ufffd"),
         (b"", "no reason given"),
     ],
 )
@@ -946,15 +947,16 @@ def test_what_is_saved_is_every_waiting_object_as_it_is_and_it_still_waits(
 
 
 @pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("status", [500, 404])
 def test_what_goes_on_to_the_server_meanwhile_or_can_not_be_read_keeps_none_of_the_others_from_being_saved(
-    orthanc: Orthanc, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    orthanc: Orthanc, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int
 ) -> None:
     orthanc.arrive("a", "broken", "gone", "z")
 
     def fails(_method: str, path: str) -> int:
         if path == "/instances/a/file":
             orthanc.objects.pop("gone", None)
-        return 500 if path == "/instances/broken/file" else 0
+        return status if path == "/instances/broken/file" else 0
 
     orthanc.fails = fails
     assert saved(monkeypatch).keys() == {"a.dcm", "z.dcm"}
@@ -980,6 +982,7 @@ def test_only_what_is_refused_can_be_dropped(served: Watch, orthanc: Orthanc, ca
     assert capsys.readouterr().err == ("error: the server does not refuse good: only what it refuses can be dropped (./gateway status)\n")
     assert set(orthanc.objects) == {"bad", "good"}
     assert program.main(["drop", "bad"]) == 0
+    assert capsys.readouterr().out == "dropped bad\n"
     assert set(orthanc.objects) == {"good"}
 
 
