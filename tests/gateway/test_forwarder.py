@@ -908,6 +908,9 @@ def test_status_answers_and_waiting_say_how_it_stands(
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert said.err.startswith("error: the queue broke off")
+    orthanc.fails = lambda _method, _path: 500
+    assert program.main(["waiting"]) == 1
+    assert capsys.readouterr().err == "error: as the test wants it\n"
 
 
 def test_without_a_forwarder_that_runs_each_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -992,6 +995,12 @@ def test_whatever_else_is_asked_is_answered_with_what_there_is(arguments: list[s
     assert capsys.readouterr().err == "usage: forwarder.py run | health | status | answers | waiting | save | drop ID\n"
 
 
+def test_what_is_asked_of_the_file_itself_is_answered_by_its_exit_code() -> None:
+    command = [sys.executable, str(ROOT / "config_templates/gateway/forwarder.py"), "frobnicate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.partition(":")[0]) == (2, "usage")
+
+
 # -- running ---------------------------------------------------------------------------------------------------------------
 
 
@@ -999,7 +1008,9 @@ def test_a_fault_that_comes_and_goes_is_logged_once_and_outlived(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     naps: list[float] = []
-    faults: Iterator[Exception | None] = iter([OSError("gone"), OSError("gone"), None, Failed(500, "gone"), ValueError("no JSON")])
+    faults: Iterator[Exception | None] = iter(
+        [OSError("gone"), OSError("gone"), None, Failed(500, "gone"), ValueError("no JSON"), KeyError("Last")]
+    )
     monkeypatch.setattr("time.sleep", naps.append)
 
     def work() -> float:
@@ -1013,8 +1024,8 @@ def test_a_fault_that_comes_and_goes_is_logged_once_and_outlived(
 
     with pytest.raises(KeyboardInterrupt):
         program._for_ever(work, 7)
-    assert naps == [2, 2, 7, 2, 2]
-    assert [line["why"] for line in logged(capsys)] == ["gone", "gone", "no JSON"]
+    assert naps == [2, 2, 7, 2, 2, 2]
+    assert [line["why"] for line in logged(capsys)] == ["gone", "gone", "no JSON", "'Last'"]
 
 
 def _run_with(folder: Path, port: int, change: str) -> subprocess.Popen[str]:
@@ -1059,4 +1070,4 @@ def test_a_watch_that_dies_takes_the_process_with_it_so_that_docker_starts_it_ag
     finally:
         process.kill()
     assert process.returncode == 1
-    assert "ZeroDivisionError" in err
+    assert "ZeroDivisionError: division by zero" in err

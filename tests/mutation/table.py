@@ -89,6 +89,8 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"gateway/forwarder\.py: Queue / bound / .*get: 0 -> 1", "every Orthanc that a gateway runs tells its bound"),
     (r"gateway/forwarder\.py: run / _for_ever: 0 -> 1", "how soon the next batch goes"),
     (r"gateway/forwarder\.py: run: 0 -> 1", "it never ends"),
+    (r"gateway/forwarder\.py: _asked / .*timeout: 8 -> ", "how long a forwarder may take to answer its own commands"),
+    (r"gateway/forwarder\.py: _dead / .*without or what\.exc_type", "threading may leave the value out, and does so nowhere"),
     (r"gateway/forwarder\.py: _asked: without connection\.close", "the command ends, and its connections with it"),
     (r"gateway/forwarder\.py: save: without and failed\.status == 404", "one that is gone is gone, whatever the answer was"),
     (r"gateway/forwarder\.py: run / threading\.Thread.*daemon", "the main thread never ends, and _dead ends the process"),
