@@ -198,7 +198,7 @@ def test_a_refused_object_that_is_taken_later_is_forgotten_like_any_other(orthan
     assert forwarder.refused.keys() == {"late"}
     orthanc.unwanted = set()
     clock.now += 60
-    steps(forwarder)
+    forwarder.step()
     assert orthanc.received == ["late"]
     assert (orthanc.objects, forwarder.refused) == ({}, {})
 

@@ -85,7 +85,7 @@ EXPLAINED: Final[Sequence[tuple[str, str]]] = (
     (r"nginx\.conf\.j2: '(default|\"~\^0 .*|\"~\*\(_.*) 1;' -> .* 2000;'", "`if` takes whatever is neither nothing nor 0 for true"),
     (r"gateway/forwarder\.py: Status / disk(_free)?: ", "what stands there until the first look, of which nobody is told"),
     (r"gateway/forwarder\.py: Forwarder / \w+ / self\._cursor: 0 -> 1", "Orthanc's first change is a patient's, and no object's"),
-    (r"gateway/forwarder\.py: Forwarder / __init__ / .*without since=", "nobody is told since when a server answers"),
+    (r"gateway/forwarder\.py: Forwarder / (__init__|_reached) / .*without since=", "nobody is told since when a server answers"),
     (r"gateway/forwarder\.py: Queue / bound / .*get: 0 -> 1", "every Orthanc that a gateway runs tells its bound"),
     (r"gateway/forwarder\.py: run / _for_ever: 0 -> 1", "how soon the next batch goes"),
     (r"gateway/forwarder\.py: run: 0 -> 1", "it never ends"),
