@@ -90,13 +90,10 @@ class _Running:
         finally:
             docker("pause", *self.containers)
 
-    def sql(self, statement: str) -> str:
-        return sql(self.home, statement)
-
     def tidy(self) -> None:
         """What PostgreSQL would do by itself now and then, at a moment that is not measured (bench_variants.on_the_bench)."""
-        self.sql("VACUUM (ANALYZE)")
-        self.sql("CHECKPOINT")
+        sql(self.home, "VACUUM (ANALYZE)")
+        sql(self.home, "CHECKPOINT")
 
     def memory(self, peaks_mb: Mapping[str, float]) -> Mapping[str, Memory]:
         """How its containers, awake, got along with theirs; `peaks_mb` are what was seen of it."""
@@ -111,7 +108,7 @@ class _Running:
     def sizes(self) -> tuple[int, int]:
         """Bytes in the database, and bytes that its write-ahead log has ever held."""
         database, log = "SELECT pg_database_size('orthanc')", "SELECT (pg_current_wal_lsn() - '0/0')::bigint"
-        return int(self.sql(database)), int(self.sql(log))
+        return int(sql(self.home, database)), int(sql(self.home, log))
 
 
 @dataclass
@@ -283,7 +280,7 @@ def _transfer(row: Row, target: Target, batches: Sequence[Batch]) -> float:
 
 def _check_nothing_is_lost(one: _Running, images: int) -> None:
     """Fast is what stores: every image that was acknowledged is in the database."""
-    kept = int(one.sql("SELECT count(*) FROM resources WHERE resourcetype = 3"))
+    kept = int(sql(one.home, "SELECT count(*) FROM resources WHERE resourcetype = 3"))
     if kept != images:
         raise Trouble(f"{images} images were sent to {one.variant.title}, and it holds {kept}")
 

@@ -166,12 +166,14 @@ def meant(lab: Laboratory) -> str:
             == ("autoscaling:EC2_INSTANCE_LAUNCHING", "ABANDON", 3600),
             "the address is the one that was told": address["PublicIp"] == outputs["address"],
             "alarms": len(alarms) >= 9 and all(a["AlarmActions"] for a in alarms),
-            "a silent modality is missed": [
+            "what is counted in the log is watched": sorted(
                 (f["logGroupName"], f["metricTransformations"][0]["metricName"])
                 for f in lab.aws("logs").describe_metric_filters(filterNamePrefix=label)["metricFilters"]
-            ]
-            == [(f"/orthanc/{stack}/containers", a["MetricName"]) for a in alarms if a["AlarmName"] == f"{label}-modality-silent-CT1"]
-            and kept == any(a["TreatMissingData"] == "breaching" and "silent" in a["AlarmName"] for a in alarms),
+            )
+            == sorted((f"/orthanc/{stack}/containers", a["MetricName"]) for a in alarms if a["Namespace"].startswith("Orthanc/")),
+            "a cancelled image is told of": any(a["AlarmName"] == f"{label}-store-cancelled" for a in alarms),
+            "a silent modality is missed": kept
+            == any(a["TreatMissingData"] == "breaching" and a["AlarmName"] == f"{label}-modality-silent-CT1" for a in alarms),
             "bucket closed": all(blocks.values()),
             "bucket versioned": lab.aws("s3").get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled",
             "release names the database": database["Endpoint"]["Address"] in files(lab, pointer(lab, stack))["orthanc/orthanc.json"],
