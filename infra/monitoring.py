@@ -24,6 +24,14 @@ CANCELLED = '"cancelling and deleting the attachments"'
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Lines of the containers' log that CloudWatch counts: the filter's name in the stack, and what fits."""
+
+    name: str
+    pattern: str
+
+
+@dataclass(frozen=True)
 class Alarm:
     """One thing that must not stay unnoticed. `todo` is what the person who is woken reads."""
 
@@ -38,6 +46,11 @@ class Alarm:
     periods: int
     missing: str = "missing"
     section: str = ""  # of docs/alarms.md, when it is not the alarm's own name
+    lines: Lines | None = None  # that the metric counts
+
+
+# A metric that a filter makes has no dimensions: the stack stands in its name.
+_of_lines = partial(Alarm, dimensions={}, statistic="Sum", threshold=1)
 
 
 def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
@@ -145,15 +158,13 @@ def alarms(settings: Settings, stack: Stack) -> Sequence[Alarm]:
 
 def silence(stack: Stack, aet: str, minutes: int) -> Alarm:
     """A modality that always calls, like a site gateway, and does not any more: it can't say so itself."""
-    return Alarm(
+    return _of_lines(
         name=f"modality-silent-{aet}",
         section="modality-silent",
+        lines=Lines(f"heard-{aet}", heard(aet)),
         metric=f"{stack.label}-{aet}",
         namespace=f"{METRICS}/Associations",
-        dimensions={},
-        statistic="Sum",
         comparison="LessThanThreshold",
-        threshold=1,
         periods=minutes * 60 // _PERIOD,
         missing="breaching",
         todo=f"Nothing was heard of {aet} for {minutes} minutes. If it is a site gateway: is its computer on, and the line up?",
@@ -162,14 +173,12 @@ def silence(stack: Stack, aet: str, minutes: int) -> Alarm:
 
 def cancelled(stack: Stack) -> Alarm:
     """A database that fails amid a commit may keep an image's index, though Orthanc, not told so, removes the pixels (docs/trust.md)."""
-    return Alarm(
+    return _of_lines(
         name="store-cancelled",
+        lines=Lines("cancelled", CANCELLED),
         metric=f"{stack.label}-cancelled",
         namespace=f"{METRICS}/Images",
-        dimensions={},
-        statistic="Sum",
         comparison="GreaterThanOrEqualToThreshold",
-        threshold=1,
         periods=1,
         missing="notBreaching",
         todo="The database failed while an image was stored, and may have kept it without its pixels: sent again, it would be acknowledged "
@@ -235,20 +244,6 @@ class Monitoring(pulumi.ComponentResource):
             )
             for what in ("containers", "host")
         }
-        counted = {"cancelled": (CANCELLED, cancelled(stack))} | {
-            f"heard-{modality.aet}": (heard(modality.aet), silence(stack, modality.aet, modality.silent_minutes))
-            for modality in settings.modalities
-            if modality.silent_minutes
-        }
-        for what, (pattern, alarm) in counted.items():
-            cloudwatch.LogMetricFilter(
-                f"{name}-{what}",
-                name=f"{stack.label}-{what}",
-                log_group_name=groups["containers"].name,
-                pattern=pattern,
-                metric_transformation={"namespace": alarm.namespace, "name": alarm.metric, "value": "1"},
-                opts=child,
-            )
         topic = sns.Topic(f"{name}-topic", kms_master_key_id=args.kms_key_arn, tags=stack.tags("alarms"), opts=child)
         sns.TopicPolicy(
             f"{name}-topic",
@@ -259,6 +254,15 @@ class Monitoring(pulumi.ComponentResource):
         if settings.alarm_email:
             sns.TopicSubscription(f"{name}-email", topic=topic.arn, protocol="email", endpoint=settings.alarm_email, opts=child)
         for alarm in alarms(settings, stack):
+            if alarm.lines is not None:
+                cloudwatch.LogMetricFilter(
+                    f"{name}-{alarm.lines.name}",
+                    name=f"{stack.label}-{alarm.lines.name}",
+                    log_group_name=groups["containers"].name,
+                    pattern=alarm.lines.pattern,
+                    metric_transformation={"namespace": alarm.namespace, "name": alarm.metric, "value": "1"},
+                    opts=child,
+                )
             cloudwatch.MetricAlarm(
                 f"{name}-{alarm.name}",
                 name=f"{stack.label}-{alarm.name}",
