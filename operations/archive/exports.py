@@ -238,8 +238,7 @@ class Export:
 
     def _fetch(self, web: Web, one: Object, path: Path) -> str:
         """The object's MD5, once it is in its file: whole, and as the service received it. Raises Failing and Gone."""
-        with web.answer(f"/instances/{one.identifier}/attachments/dicom/md5") as answer:
-            expected = answer.read().decode()
+        expected = _expected(web, one)
         if path.exists():  # a run that was killed had not noted it
             with path.open("rb") as file:
                 if file_digest(file, _md5).hexdigest() == expected:
@@ -247,24 +246,13 @@ class Export:
         self._make(path.parent)
         arriving = path.with_name(f"{path.name}.part")
         try:
-            _compare(self._receive(web, one, arriving), expected)
+            _compare(_receive(web, one, arriving), expected)
             # A power failure may leave an empty file of this name: its size tells, and it is fetched again.
             arriving.replace(path)
         except BaseException:
             arriving.unlink(missing_ok=True)
             raise
         return expected
-
-    def _receive(self, web: Web, one: Object, arriving: Path) -> str:
-        digest = _md5()
-        with (
-            web.answer(f"/instances/{one.identifier}/attachments/dicom/data") as answer,
-            os.fdopen(os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
-        ):
-            while block := answer.read(_BLOCK):
-                digest.update(block)
-                file.write(block)
-        return digest.hexdigest()
 
     def _make(self, folder: Path) -> None:
         with self._lock:
@@ -287,6 +275,29 @@ class Export:
 
 
 _md5 = partial(md5, usedforsecurity=False)  # it is what Orthanc notes of each attachment
+
+
+def _expected(web: Web, one: Object) -> str:
+    """The MD5 that stands in the service's index."""
+    with web.answer(f"/instances/{one.identifier}/attachments/dicom/md5") as answer:
+        return answer.read().decode()
+
+
+def _receive(web: Web, one: Object, arriving: Path) -> str:
+    """The MD5 of what came."""
+    digest = _md5()
+    try:
+        with (
+            web.answer(f"/instances/{one.identifier}/attachments/dicom/data") as answer,
+            os.fdopen(os.open(arriving, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file,
+        ):
+            while block := answer.read(_BLOCK):
+                digest.update(block)
+                file.write(block)
+    except Gone:
+        _expected(web, one)  # Gone as well, if it was deleted meanwhile
+        raise Failing("the service lists it and has lost its file (docs/alarms.md, store-cancelled)", reached=True) from None
+    return digest.hexdigest()
 
 
 def _compare(came: str, expected: str) -> None:

@@ -143,6 +143,27 @@ def test_an_object_that_cannot_be_read_is_missing_until_it_can(service: Archived
     assert missing(to) == []
 
 
+def test_an_object_whose_file_is_lost_is_missing_and_not_deleted(
+    service: Archived, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = service.hold("1.1", "1.1.1", "1.1.1.1")
+    service.answers[f"/instances/{lost}/attachments/dicom/data"] = [404] * 4
+    to = tmp_path / "to"
+    assert run(service, to) == 1
+    assert missing(to)[0][1] == "the service lists it and has lost its file (docs/alarms.md, store-cancelled), 4 times"
+    assert "meanwhile" not in capsys.readouterr().out
+
+
+def test_an_object_that_is_deleted_while_it_is_fetched_is_not_missing(service: Archived, tmp_path: Path) -> None:
+    gone = service.hold("1.1", "1.1.1", "1.1.1.1")
+    service.answers |= {
+        f"/instances/{gone}/attachments/dicom/{what}": statuses for what, statuses in (("md5", [200, 404]), ("data", [404]))
+    }
+    service.counted = 0
+    assert run(service, tmp_path / "to") == 0
+    assert missing(tmp_path / "to") == []
+
+
 def test_a_single_failure_is_none(service: Archived, tmp_path: Path) -> None:
     one = service.hold("1.1", "1.1.1", "1.1.1.1")
     for path in (
